@@ -1,0 +1,41 @@
+"""Sets of small numbers as Python integers: bit i is set when number i is a member."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+
+def members(mask: int) -> Iterator[int]:
+    """Iterate over the members of `mask` in ascending order, in proportion to their number."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
+
+
+def union(masks: Iterable[int]) -> int:
+    """Return the union of several sets."""
+    result = 0
+    for mask in masks:
+        result |= mask
+    return result
+
+
+def gather(table: tuple[int, ...], mask: int) -> int:
+    """Return the union of ``table[i]`` over the members i of `mask`."""
+    result = 0
+    while mask:
+        lowest = mask & -mask
+        result |= table[lowest.bit_length() - 1]
+        mask ^= lowest
+    return result
+
+
+def transpose(table: tuple[int, ...]) -> tuple[int, ...]:
+    """Turn a relation round: bit i of row j becomes bit j of row i."""
+    rows = [0] * len(table)
+    for index, mask in enumerate(table):
+        bit = 1 << index
+        for other in members(mask):
+            rows[other] |= bit
+    return tuple(rows)
