@@ -34,9 +34,11 @@ class Kind(IntEnum):
     """What a fault brings: like REMOVE, and not negotiated."""
     CLOSE = 7
     """The last mutation of a machine: everything leaves, latched states too."""
+    OPEN = 8
+    """What the first transition of a machine stands for; nothing is decided."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Request:
     """What a mutation asks for, as sets of states: the part of it that the consensus reads."""
 

@@ -22,6 +22,7 @@ class Relations:
     latch: int
     required_by: tuple[int, ...] = attrs.field(init=False)
     removed_by: tuple[int, ...] = attrs.field(init=False)
+    added_by: tuple[int, ...] = attrs.field(init=False)
     excludes: tuple[int, ...] = attrs.field(init=False)
     """Row i: the states that i removes or that remove i."""
     entering: tuple[int, ...] = attrs.field(init=False)
@@ -34,6 +35,7 @@ class Relations:
         put = object.__setattr__
         put(self, "required_by", transpose(self.require))
         put(self, "removed_by", removed_by)
+        put(self, "added_by", transpose(self.add))
         put(self, "excludes", tuple(mine | theirs for mine, theirs in zip(self.remove, removed_by, strict=True)))
         entering = handler_order(self.after, self.require)
         rank = [0] * len(entering)

@@ -1,0 +1,276 @@
+"""Handlers: found on what a user binds, checked against the schema, and laid out for the plans that call them."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from typing import cast
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from trsm._core._bits import members, union
+from trsm._core._consensus import Kind, Request
+from trsm._core._errors import HandlerError
+from trsm._core._plan import Handler, Plan, Step, TaskHandler, outline
+from trsm._core._schema import Definition
+from trsm._core._state import MARKS, HandlerKind, Mark, check_colour, unwrapped
+
+PLANS = 8192
+"""How many plans a table keeps before it starts afresh."""
+TABLES = 64
+"""How many different combinations of handlers a schema keeps tables for."""
+
+
+@attrs.frozen(eq=False)
+class Found:
+    """A marked function on something that was bound."""
+
+    mark: Mark
+    function: Callable[..., object]
+    is_method: bool
+    """Whether it is called with the object that was bound, before the transition."""
+
+
+# ---- Finding --------------------------------------------------------------------------------------------------------
+
+_of_class: WeakKeyDictionary[type, tuple[Found, ...]] = WeakKeyDictionary()
+
+
+def _marks(value: object) -> tuple[Mark, ...]:
+    marks: object = getattr(unwrapped(value), MARKS, ())
+    return cast("tuple[Mark, ...]", marks) if isinstance(marks, tuple) else ()
+
+
+def _name(function: object) -> str:
+    return cast("str", getattr(function, "__qualname__", None) or repr(function))
+
+
+def _check(mark: Mark, function: Callable[..., object], *, is_method: bool) -> None:
+    check_colour(mark, function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # written in C, with no signature to read
+    try:
+        signature.bind(*((None, None) if is_method else (None,)))
+    except TypeError as error:
+        wanted = "(self, t)" if is_method else "(t)"
+        raise HandlerError(
+            f"{mark.describe()}: {_name(function)}{signature} cannot be called with the transition alone ({error}): "
+            f"write {wanted}, and read arguments from t.args or t.args_of(…)"
+        ) from None
+
+
+def _in_class(cls: type) -> tuple[Found, ...]:
+    """Return the handlers of a class: base classes first, each where it was first marked, as overridden last.
+
+    They are read from ``vars()``, never with `getattr`, so that no property runs. What overrides a handler inherits
+    its bindings.
+    """
+    known = _of_class.get(cls)
+    if known is not None:
+        return known
+    marks: dict[str, list[Mark]] = {}
+    values: dict[str, tuple[type, object]] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            values[name] = base, value
+            own = _marks(value)
+            if own:
+                held = marks.setdefault(name, [])
+                held.extend(mark for mark in own if mark not in held)
+    found: list[Found] = []
+    for name, held in marks.items():
+        base, value = values[name]
+        if not callable(unwrapped(value)):
+            raise HandlerError(
+                f"{base.__qualname__}.{name} = {value!r} overrides a handler ({held[0].describe()}) with something that "
+                "cannot be called: override it with a function that does nothing"
+            )
+        if isinstance(value, (staticmethod, classmethod)):
+            function = cast("staticmethod[..., object]", value).__get__(None, cls)
+            is_method = False
+        else:
+            function = cast("Callable[..., object]", value)
+            is_method = isinstance(value, types.FunctionType)
+        for mark in held:
+            _check(mark, function, is_method=is_method)
+            found.append(Found(mark, function, is_method))
+    _of_class[cls] = tuple(found)
+    return _of_class[cls]
+
+
+def find(bound: object) -> tuple[Found, ...]:
+    """Return the handlers of an object, a module or a function, in the order in which they are bound.
+
+    Raises:
+      HandlerError: it has none, it is a class, or a handler cannot be called with a transition.
+    """
+    functions: list[Callable[..., object]]
+    if isinstance(bound, type):
+        raise HandlerError(f"{bound.__qualname__} is a class: bind an instance, {bound.__qualname__}(…)")
+    if isinstance(bound, types.FunctionType):
+        functions = [bound]
+    elif isinstance(bound, types.ModuleType):
+        functions = [
+            value
+            for value in vars(bound).values()
+            if isinstance(value, types.FunctionType) and value.__module__ == bound.__name__
+        ]
+    else:
+        functions = []
+    found = [Found(mark, function, is_method=False) for function in functions for mark in _marks(function)]
+    for one in found:
+        _check(one.mark, one.function, is_method=False)
+    result = tuple(found) if found or functions else _in_class(type(bound))
+    if not result:
+        raise HandlerError(
+            f"{bound!r} has no handlers: mark functions with @X.Foo.on_enter and the like, X being the schema"
+        )
+    return result
+
+
+# ---- Laying out -----------------------------------------------------------------------------------------------------
+
+
+def _step(handler: Handler) -> Step:
+    return handler.function, handler.place, handler
+
+
+class Table:
+    """All handlers of a machine by what they hang on, and the plans that were made with them. Immutable but for those.
+
+    It holds no bound object, only their places, so that machines with handlers of the same classes share one.
+    """
+
+    __slots__ = ("_by_kind", "_empty", "definition", "errors_handled", "errors_tasked", "plans", "tasks")
+
+    def __init__(self, definition: Definition, handlers: Sequence[Handler]) -> None:
+        self.definition = definition
+        self.plans: dict[tuple[int, Request], Plan] = {}
+        self._empty = not handlers
+        self._by_kind: dict[HandlerKind, dict[int, list[Handler]]] = {}
+        for handler in handlers:
+            self._by_kind.setdefault(handler.kind, {}).setdefault(handler.state, []).append(handler)
+        error = definition.error
+        self.errors_handled = error in self._by_kind.get("on_enter", {})
+        """Whether ``Error`` has an ``on_enter``: then no error is unhandled."""
+        self.tasks: dict[int, tuple[TaskHandler, ...]] = {
+            state: tuple(handler for handler in handlers if isinstance(handler, TaskHandler))
+            for state, handlers in self._by_kind.get("task", {}).items()
+        }
+        self.errors_tasked = error in self.tasks
+
+    def wrapped(self, wrap: Callable[[Handler], Callable[..., object]]) -> Table:
+        """Return a table whose sync handlers are wrapped, for as long as somebody watches them."""
+        handlers = [
+            handler if handler.kind == "task" else attrs.evolve(handler, function=wrap(handler))
+            for of_kind in self._by_kind.values()
+            for of_state in of_kind.values()
+            for handler in of_state
+        ]
+        return Table(self.definition, handlers)
+
+    def _of(self, kind: HandlerKind, state: int, given: int = -1) -> list[Handler]:
+        return [handler for handler in self._by_kind.get(kind, {}).get(state, ()) if handler.given == given]
+
+    def plan(self, active: int, request: Request) -> Plan:
+        """Return the plan of a request, from memory if it was made before."""
+        key = active, request
+        plan = self.plans.get(key)
+        if plan is None:
+            bare = outline(self.definition.relations, active, request)
+            plan = bare if self._empty or not bare.accepted else self._with_handlers(bare)
+            if len(self.plans) >= PLANS:
+                self.plans.clear()
+            self.plans[key] = plan
+        return plan
+
+    def _with_handlers(self, plan: Plan) -> Plan:
+        exits = [handler for state in plan.leaving for handler in self._of("on_exit", state)[::-1]]
+        enters = [(state, self._of("on_enter", state)) for state in plan.entering]
+        changes = self._of("on_change", -1) if plan.moved else []
+        return attrs.evolve(
+            plan,
+            negotiation=tuple(map(_step, self._negotiation(plan))),
+            exits=tuple(map(_step, exits)),
+            enters=tuple((state, tuple(map(_step, handlers))) for state, handlers in enters if handlers),
+            changes=tuple(map(_step, changes)),
+            tasks=tuple(state for state in plan.entering if state in self.tasks),
+            acts=bool(exits or changes or any(handlers for _, handlers in enters)),
+        )
+
+    def _negotiation(self, plan: Plan) -> list[Handler]:
+        """Return whom to ask, in order (DESIGN section 5, step 3)."""
+        kind = plan.request.kind
+        if kind is Kind.REMOVAL or kind is Kind.CLOSE:
+            return []
+        errors = self.definition.errors
+        entering = [state for state in plan.entering if kind is not Kind.ERROR or errors >> state & 1]
+        enters = [handler for state in entering for handler in self._of("can_enter", state)]
+        pairs = [
+            handler
+            for state in entering
+            for given in members(plan.active)
+            for handler in self._of("can_enter", state, given)
+        ]
+        if kind is Kind.ERROR:
+            return enters + pairs
+        exits = [handler for state in plan.leaving for handler in self._of("can_exit", state)[::-1]]
+        stays: list[Handler] = []
+        if kind is Kind.AUTO or (kind is not Kind.REMOVE and plan.request.called):
+            again = union(1 << state for state in plan.entering)
+            stays = [
+                handler
+                for state in members(plan.active & plan.target & ~again)
+                for handler in self._of("can_stay", state)
+            ]
+        changes = self._of("can_change", -1) if plan.moved else []
+        return exits + enters + stays + pairs + changes
+
+
+def _handler(definition: Definition, found: Found, place: int) -> Handler:
+    """Check a mark against the schema, and return the handler.
+
+    Raises:
+      UnknownState: it names a state that the schema does not have.
+      HandlerError: it asks for what its state cannot give.
+    """
+    mark = found.mark
+    doing = mark.describe()
+    name = _name(found.function)
+    state = -1 if mark.state is None else definition.number(mark.state, doing)
+    given = -1 if mark.given is None else definition.number(mark.given, f"{doing}(given=…)")
+    position = place if found.is_method else -1
+    if mark.kind != "task":
+        return Handler(mark.kind, name, found.function, position, state, given)
+    then = -1 if mark.then is None else definition.number(mark.then, f"{doing}(then=…)")
+    if mark.limit is not None and not definition.relations.multi >> state & 1:
+        raise HandlerError(
+            f"{doing}(limit={mark.limit}): {mark.state} is not multi, so one task runs at a time: leave limit out, "
+            f"or declare {mark.state} = State(multi=True)"
+        )
+    return TaskHandler(
+        mark.kind, name, found.function, position, state, given, then=then, timeout=mark.timeout, limit=mark.limit
+    )
+
+
+def table_of(definition: Definition, bound: tuple[object, ...]) -> Table:
+    """Return the table of these objects on this schema, shared where they are of the same classes.
+
+    Raises:
+      HandlerError, UnknownState: something that was bound does not fit; nothing has changed then.
+    """
+    shared = cast("dict[tuple[object, ...], Table]", definition.tables)
+    key = tuple(one if isinstance(one, types.ModuleType) else type(one) for one in bound)
+    table = None if types.FunctionType in key else shared.get(key)
+    if table is None:
+        handlers = [_handler(definition, found, place) for place, one in enumerate(bound) for found in find(one)]
+        table = Table(definition, handlers)
+        if types.FunctionType not in key:
+            if len(shared) >= TABLES:
+                shared.pop(next(iter(shared)))
+            shared[key] = table
+    return table

@@ -1,0 +1,152 @@
+"""What a mutation carries, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from trsm._core._consensus import Request
+from trsm._core._source import Source
+
+
+class Cancellable(Protocol):
+    """What the ``scope`` of a mutation has to be: a trio cancel scope is one."""
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether it was cancelled."""
+        ...  # a protocol's property has no body to run
+
+
+class Result:
+    """What became of a mutation: `Executed`, `Canceled` or `Queued`. False when it was canceled, true otherwise."""
+
+    __slots__ = ()
+
+    @property
+    def executed(self) -> bool:
+        """Whether it was executed, by now."""
+        return False
+
+    @property
+    def canceled(self) -> bool:
+        """Whether it was canceled, by now."""
+        return False
+
+    @property
+    def queued(self) -> bool:
+        """Whether it still waits for its turn."""
+        return False
+
+    def __bool__(self) -> bool:
+        return not self.canceled
+
+
+class Executed(Result):
+    """The mutation was executed, though it may have changed nothing. All executed mutations share one result."""
+
+    __slots__ = ()
+
+    @property
+    def executed(self) -> bool:
+        """True."""
+        return True
+
+    def __repr__(self) -> str:
+        return "<Executed>"
+
+
+class Canceled(Result):
+    """The mutation was canceled: nothing has changed. ``reason`` says why, in a sentence, worked out when asked."""
+
+    __slots__ = ("_reason",)
+
+    def __init__(self, reason: str | Callable[[], str]) -> None:
+        self._reason = reason
+
+    @property
+    def canceled(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def reason(self) -> str:
+        """Why, down to the root cause, in the names of the schema."""
+        if not isinstance(self._reason, str):
+            self._reason = self._reason()
+        return self._reason
+
+    def __repr__(self) -> str:
+        return f"<Canceled: {self.reason}>"
+
+
+class Queued(Result):
+    """The mutation was made inside a transition and waits for its turn.
+
+    Attributes:
+      tick: the queue tick at which it runs: how many queued mutations will have had their turn by then, itself
+        included. One made with ``first=True`` runs ahead of that.
+      outcome: `Executed` or `Canceled` once it had its turn, None before.
+    """
+
+    __slots__ = ("outcome", "tick")
+
+    def __init__(self, tick: int) -> None:
+        self.tick = tick
+        self.outcome: Executed | Canceled | None = None
+
+    @property
+    def executed(self) -> bool:
+        """Whether it had its turn and was executed."""
+        return self.outcome is not None and self.outcome.executed
+
+    @property
+    def canceled(self) -> bool:
+        """Whether it had its turn and was canceled."""
+        return self.outcome is not None and self.outcome.canceled
+
+    @property
+    def queued(self) -> bool:
+        """Whether it still waits."""
+        return self.outcome is None
+
+    def __repr__(self) -> str:
+        return f"<Queued tick={self.tick}{'' if self.outcome is None else f' {self.outcome!r}'}>"
+
+
+EXECUTED = Executed()
+
+
+class Mutation:
+    """A mutation that carries more than its states, or waits in the queue."""
+
+    __slots__ = ("args", "calls", "error", "outcome", "request", "result", "scope", "source", "toggle")
+
+    def __init__(
+        self,
+        request: Request | None,
+        *,
+        toggle: int = 0,
+        args: dict[str, object] | None = None,
+        calls: dict[int, object] | None = None,
+        scope: Cancellable | None = None,
+        source: Source | None = None,
+        result: object = None,
+        error: Exception | None = None,
+    ) -> None:
+        self.request = request
+        """None for a toggle, which is decided when its turn comes."""
+        self.toggle = toggle
+        self.args = args
+        self.calls = calls
+        """State -> the instance of its args class that it was called with."""
+        self.scope = scope
+        self.source = source
+        self.result = result
+        self.error = error
+        self.outcome: Queued | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it carries its states and nothing else, so that an equal one can be folded into it."""
+        return self.args is None and self.calls is None and self.scope is None and self.result is None

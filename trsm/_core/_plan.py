@@ -1,0 +1,93 @@
+"""Plans: all that a mutation does to an active set, worked out once and kept under (active set, request)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from trsm._core._bits import members
+from trsm._core._consensus import Kind, Request, decide
+from trsm._core._relations import Relations
+from trsm._core._state import HandlerKind
+
+
+@attrs.frozen(eq=False)
+class Handler:
+    """One bound handler: a function, and the place of the object it belongs to among those that were bound."""
+
+    kind: HandlerKind
+    name: str
+    function: Callable[..., object]
+    place: int
+    """Which bound object the function is called with; -1 for a plain function, which takes the transition alone."""
+    state: int = -1
+    given: int = -1
+
+
+@attrs.frozen(eq=False)
+class TaskHandler(Handler):
+    """A bound task."""
+
+    then: int = -1
+    timeout: float | None = None
+    limit: int | None = None
+
+
+Step = tuple[Callable[..., object], int, Handler]
+"""A handler laid out for the loop that calls it."""
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """What becomes of `request` when `active` is active, in the order in which it happens."""
+
+    request: Request
+    active: int
+    accepted: bool
+    """Whether the relations allow it; negotiation may still refuse."""
+    target: int
+    entering: tuple[int, ...] = ()
+    """States that activate, and multi states called again, in the order in which their handlers run."""
+    leaving: tuple[int, ...] = ()
+    moves: tuple[tuple[int, int], ...] = ()
+    moved: int = 0
+    touched: int = 0
+    """States that move or are called: what a waiter may have to look at."""
+    negotiation: tuple[Step, ...] = ()
+    exits: tuple[Step, ...] = ()
+    enters: tuple[tuple[int, tuple[Step, ...]], ...] = ()
+    """The handlers of one state after the other, so that a fault can skip the rest."""
+    changes: tuple[Step, ...] = ()
+    tasks: tuple[int, ...] = ()
+    """Entering states that have tasks."""
+    acts: bool = False
+    """Whether any final handler is to be called."""
+
+
+def outline(relations: Relations, active: int, request: Request) -> Plan:
+    """Return the plan of a machine without handlers."""
+    verdict = decide(relations, active, request)
+    if not verdict.accepted:
+        return Plan(request, active, accepted=False, target=active, touched=request.called)
+    target = verdict.found
+    again = active & target & relations.multi & verdict.called
+    entering = relations.in_order((target & ~active) | again)
+    leaving = relations.in_order(active & ~target)[::-1]
+    changed = active ^ target
+    moves = tuple((state, 2 if again >> state & 1 else 1) for state in members(changed | again))
+    return Plan(
+        request,
+        active,
+        accepted=True,
+        target=target,
+        entering=entering,
+        leaving=leaving,
+        moves=moves,
+        moved=changed | again,
+        touched=changed | again | verdict.called,
+    )
+
+
+OPENING = Request(Kind.OPEN)
+"""What the first transition of each machine stands for: it mutates nothing."""

@@ -1,0 +1,228 @@
+"""Why a state does not come, or does not stay: the reasons of DESIGN section 4, told in sentences. Worked out on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import attrs
+
+from trsm._core._bits import members
+from trsm._core._consensus import Kind, Request, Verdict, decide
+from trsm._core._errors import listed
+from trsm._core._relations import Relations
+
+ReasonKind: TypeAlias = Literal[
+    "refused by", "latched", "excluded by", "removed by", "requires", "nothing brings it", "would remove"
+]
+
+
+@attrs.frozen
+class Reason:
+    """The first thing that is true of a state that is not in the target."""
+
+    state: str
+    """The name of the state that does not come, or does not stay."""
+    kind: ReasonKind
+    by: str | None = None
+    """The name of the other state; for ``refused by`` the handler's name; None where the kind needs none."""
+
+
+@attrs.frozen
+class Explanation:
+    """What a mutation would do now and why: true if it would be executed, and a text in sentences.
+
+    Attributes:
+      accepted: whether the mutation would be executed.
+      reasons: one for each state that was asked for or implied and would not come, or would not stay, in declaration
+        order. States that are only removed because they were asked to go have none.
+      text: the same in sentences, down to the root causes; what ``str()`` gives.
+    """
+
+    accepted: bool
+    reasons: tuple[Reason, ...]
+    text: str
+
+    def __bool__(self) -> bool:
+        return self.accepted
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Explainer:
+    """Finds and tells the reasons of one mutation."""
+
+    def __init__(
+        self, relations: Relations, active: int, request: Request, refused: Mapping[int, str] | None = None
+    ) -> None:
+        self.relations = relations
+        self.active = active
+        self.request = request
+        self.refused: Mapping[int, str] = {} if refused is None else refused
+        """State -> the handler that refused it."""
+        self.verdict: Verdict = decide(relations, active, request)
+        self.found = self.verdict.found
+
+    # ---- Finding ----------------------------------------------------------------------------------------------------
+
+    def _bringing(self) -> int:
+        """Return the states that are in and fire their ``add``."""
+        again = self.relations.multi & self.verdict.called
+        return self.found & (~self.active | again)
+
+    def reason(self, state: int) -> Reason | None:
+        """Return the first reason that is true of a state, or None: it is in, or it was asked to go."""
+        relations, verdict, found = self.relations, self.verdict, self.found
+        bit = 1 << state
+        name = relations.names[state]
+        if state in self.refused:
+            return Reason(name, "refused by", self.refused[state])
+        kind = self.request.kind
+        dropped = 0 if kind is Kind.AUTO or kind is Kind.ERROR else self.request.dropped
+        if dropped & bit:
+            return Reason(name, "latched") if self.active & relations.latch & bit else None
+        others = relations.excludes[state] & verdict.called & ~bit
+        if verdict.called & bit and others:
+            return Reason(name, "excluded by", self._first(others))
+        others = relations.removed_by[state] & (found | verdict.standing)
+        if others:
+            return Reason(name, "removed by", self._first(others))
+        missing = relations.require[state] & ~found
+        if missing:
+            return Reason(name, "requires", self._first(missing))
+        own = relations.auto if kind is Kind.AUTO else self.request.seeds
+        if verdict.options & bit and not own & bit and not relations.added_by[state] & self._bringing():
+            return Reason(name, "nothing brings it")
+        others = relations.remove[state] & found
+        return Reason(name, "would remove", self._first(others)) if others else None
+
+    def _first(self, mask: int) -> str:
+        return self.relations.names[next(members(mask))]
+
+    def reasons(self) -> tuple[Reason, ...]:
+        """Return the reasons of all states that have to have one, in declaration order."""
+        verdict = self.verdict
+        asked = (verdict.called | verdict.incumbents | verdict.options) & ~self.found
+        for state in self.refused:
+            asked |= 1 << state
+        if not verdict.accepted:
+            asked |= verdict.called | self.request.dropped
+        found = (self.reason(state) for state in members(asked))
+        return tuple(reason for reason in found if reason is not None)
+
+    # ---- Telling ----------------------------------------------------------------------------------------------------
+
+    def _verb(self, state: int) -> str:
+        if not self.active >> state & 1:
+            return "cannot activate"
+        dropped = self.request.dropped >> state & 1 and self.request.kind not in (Kind.AUTO, Kind.ERROR)
+        return "cannot leave" if dropped else "cannot stay"
+
+    def _standing_of(self, state: int) -> str:
+        """Return why a state that puts another one out is there, or still stands."""
+        name = self.relations.names[state]
+        if self.verdict.called >> state & 1:
+            return f"{name} is called"
+        if self.verdict.incumbents >> state & 1:
+            if self.found >> state & 1:
+                how = "it is latched" if self.relations.latch >> state & 1 else f"nothing in this mutation removes {name}"
+                return f"{name} stays, because {how}"
+            return f"{name} was active, and nothing in this mutation removes it directly"
+        bringers = self.relations.added_by[state] & self._bringing()
+        return f"{name} comes with {self._first(bringers)}" if bringers else f"{name} comes by itself"
+
+    def sentence(self, state: int, told: set[int]) -> str:
+        """Return why a state does not come, and then why that is so, until there is nothing more to ask."""
+        told.add(state)
+        reason = self.reason(state)
+        names = self.relations.names
+        name = names[state]
+        if reason is None:
+            return f"{name} was asked to go"
+        start = f"{name} {self._verb(state)}:"
+        number = names.index(reason.by) if reason.by in names and reason.kind != "refused by" else -1
+        match reason.kind:
+            case "refused by":
+                return f"{start} {reason.by} refused it"
+            case "latched":
+                return f"{start} it is latched, and stays until the machine closes"
+            case "excluded by":
+                if self.relations.remove[number] >> state & 1:
+                    return f"{start} {reason.by} is called with it, and removes it"
+                return f"{start} {reason.by} is called with it, and {name} removes {reason.by}"
+            case "removed by":
+                return f"{start} {reason.by} removes it; {self._standing_of(number)}"
+            case "would remove":
+                return f"{start} it would remove {reason.by}; {self._standing_of(number)}"
+            case "nothing brings it":
+                bringers = self.relations.added_by[state] & ~self.found
+                roots = [other for other in members(bringers & self.verdict.options) if other not in told]
+                end = f"; {self.sentence(roots[0], told)}" if roots else ""
+                return f"{start} nothing that comes brings it{end}"
+            case "requires":
+                return f"{start} it requires {reason.by}, {self._missing(number, told)}"
+
+    def _missing(self, state: int, told: set[int]) -> str:
+        """Return the end of a sentence: why a required state is not there."""
+        name = self.relations.names[state]
+        candidates = self.verdict.called | self.verdict.incumbents | self.verdict.options
+        if state in told:
+            return "which was said above: they come and go together"
+        if candidates >> state & 1 and self.reason(state) is not None:
+            return f"which is not there; {self.sentence(state, told)}"
+        if self.active >> state & 1:
+            return "which this mutation removes" if self.request.kind is not Kind.SET else "which this mutation does not set"
+        told.add(state)
+        return f"which is inactive, and nothing in this mutation activates {name}"
+
+    def explain(self, refusal: str | None = None) -> Explanation:
+        """Return the explanation; `refusal` says what in negotiation canceled a mutation that the relations allow."""
+        verdict, relations = self.verdict, self.relations
+        accepted = verdict.accepted and refusal is None
+        reasons = self.reasons()
+        lines: list[str] = []
+        if not accepted:
+            what = describe(relations, self.request)
+            lines.append(f"{what} is refused{f': {refusal}' if refusal else ''}.")
+        else:
+            again = self.active & self.found & relations.multi & verdict.called
+            changes = [
+                f"{listed(relations.named(mask))} {verb}{'' if mask.bit_count() > 1 else 's'}{end}"
+                for mask, verb, end in (
+                    (self.found & ~self.active, "activate", ""),
+                    (again, "run", " again"),
+                    (self.active & ~self.found, "leave", ""),
+                )
+                if mask
+            ]
+            lines.append(f"{describe(relations, self.request)}: {'; '.join(changes) or 'nothing changes'}.")
+        told: set[int] = set()
+        for reason in sorted(reasons, key=self._root_last):
+            state = relations.names.index(reason.state)
+            if state not in told and not (reason.kind == "refused by" and refusal):
+                lines.append(f"{self.sentence(state, told)}.")
+        return Explanation(accepted, reasons, "\n".join(lines))
+
+    def _root_last(self, reason: Reason) -> bool:
+        """Sort what was asked for before what would only have come with it."""
+        return not (self.verdict.failed >> self.relations.names.index(reason.state)) & 1
+
+
+def describe(relations: Relations, request: Request) -> str:
+    """Return a mutation as a user would write it, with the states in declaration order."""
+    called = ", ".join(relations.named(request.called))
+    dropped = ", ".join(relations.named(request.dropped))
+    match request.kind:
+        case Kind.ADD | Kind.SET:
+            return f"{request.kind.name.lower()}({called})"
+        case Kind.REMOVE | Kind.REMOVAL:
+            return f"remove({dropped})"
+        case Kind.MUTATE:
+            return f"mutate(add=({called}), remove=({dropped}))"
+        case Kind.AUTO:
+            return "the automatic round"
+        case Kind.ERROR:
+            return f"the error mutation of {listed(relations.named(request.called | request.seeds))}"
+        case _:
+            return request.kind.name.lower()

@@ -1,0 +1,415 @@
+"""Schemas: classes of states, compiled once and checked for contradictions while the class is made (DESIGN 4 and 8)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NoReturn, cast
+
+import attrs
+
+from trsm._core._bits import members, union
+from trsm._core._consensus import Kind, Request
+from trsm._core._errors import MutationError, SchemaError, UnknownState, listed, nearest
+from trsm._core._order import cycle
+from trsm._core._relations import Relations
+from trsm._core._state import ERROR, Call, ErrorState, Final, Mark, Negotiation, Properties, State, hang
+
+REQUESTS = 4096
+"""How many different mutations of one schema are remembered before the memory is cleared."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class Definition:
+    """What a schema class compiles to. States carry no index: each schema has its own table."""
+
+    name: str
+    states: tuple[State[..., object], ...]
+    relations: Relations
+    numbers: dict[State[..., object], int]
+    """Lineage or state -> its number in declaration order; states of the same lineage are added as they are met."""
+    catches: tuple[tuple[int, tuple[type[Exception], ...]], ...]
+    """The error states, in declaration order, and what each takes."""
+    errors: int
+    """``Error`` and all error states."""
+    requests: dict[tuple[Kind, int, int, int], Request] = attrs.field(factory=dict, init=False)
+    asked: tuple[dict[tuple[object, ...], Request], ...] = attrs.field(
+        factory=lambda: tuple({} for _ in Kind), init=False
+    )
+    """For each kind: the states as they were passed -> the request, for mutations of plain states."""
+    tables: dict[tuple[object, ...], object] = attrs.field(factory=dict, init=False)
+    """What was bound -> its handler table; kept here so that it goes when the schema goes."""
+
+    @property
+    def error(self) -> int:
+        """The number of ``Error``, which comes last."""
+        return len(self.states) - 1
+
+    def number(self, state: object, doing: str) -> int:
+        """Return the number of a state; `doing` names the mutation or decorator, for the message.
+
+        Raises:
+          MutationError: it is no state at all.
+          UnknownState: it is a state, and not one of this schema.
+        """
+        if isinstance(state, State):
+            found = self.numbers.get(cast("State[..., object]", state))
+            if found is None:
+                found = self._by_lineage(cast("State[..., object]", state), doing)
+            return found
+        if isinstance(state, str):
+            known = state in self.relations.names
+            hint = f"write {self.name}.{state}" if known else nearest(state, self.relations.names)
+            raise MutationError(f"{doing}: {state!r} is a name, and a state is due: {hint}")
+        raise MutationError(f"{doing}: {state!r} is no state: write one of {self.name}, such as {self.states[0].qualified_name}")
+
+    def _by_lineage(self, state: State[..., object], doing: str) -> int:
+        found = self.numbers.get(state._lineage)
+        if found is None:
+            if str(state) in self.relations.names:
+                hint = f"{self.name} has a {state} of its own, and equal names do not make them one: write {self.name}.{state}"
+            else:
+                hint = nearest(str(state), self.relations.names)
+            raise UnknownState(f"{doing}: {state.qualified_name} is not a state of {self.name}: {hint}")
+        self.numbers[state] = found
+        return found
+
+    def request(self, kind: Kind, called: int = 0, dropped: int = 0, seeds: int = 0) -> Request:
+        """Return the one request object for these sets, so that plans can be kept under its identity."""
+        key = (kind, called, dropped, seeds)
+        request = self.requests.get(key)
+        if request is None:
+            if len(self.requests) >= REQUESTS:
+                self.requests.clear()
+            request = self.requests[key] = Request(kind, called, dropped, seeds)
+        return request
+
+
+# ---- Compiling ------------------------------------------------------------------------------------------------------
+
+
+def _is_public(name: str) -> bool:
+    return not name.startswith("_")
+
+
+def _declared(schema: SchemaMeta, namespace: Mapping[str, object], reserved: object) -> dict[str, State[..., object]]:
+    """Return the states in the body of a schema class, named; refuse whatever is no state."""
+    found: dict[str, State[..., object]] = {}
+    for name, value in namespace.items():
+        where = f"{schema.__name__}.{name}"
+        if isinstance(value, State):
+            state = cast("State[..., object]", value)
+            if not name.isidentifier() or not _is_public(name):
+                raise SchemaError(f"{where}: a state's name is an identifier without a leading underscore")
+            if hasattr(reserved, name) and name != "Error":
+                raise SchemaError(f"{where}: {name!r} is an attribute of every schema; choose another name")
+            if state._owner is not None:
+                first = state.qualified_name
+                raise SchemaError(
+                    f"{where} is {first} once more: one state has one name; write State(…), or {first}.extend(…) "
+                    f"in a class that inherits {first.partition('.')[0]}"
+                )
+            state._declare(name, schema)
+            found[name] = state
+        elif isinstance(value, type) and issubclass(value, State):
+            raise SchemaError(f"{where} is the class {value.__name__} itself: write {name} = {value.__name__}()")
+        elif _is_public(name):
+            raise SchemaError(
+                f"{where} is {value!r}: a schema holds states and nothing else; write {name} = State(…), "
+                "or move it to a class of handlers"
+            )
+    return found
+
+
+def _collected(schema: SchemaMeta, declared: dict[str, State[..., object]]) -> dict[str, State[..., object]]:
+    """Return all states of a schema in declaration order: bases left to right, each once, then the body, Error last."""
+    found: dict[str, State[..., object]] = {}
+    bases = [base for base in schema.__bases__ if isinstance(base, SchemaMeta)]
+    for base in bases:
+        for state in base.states:
+            name = state.name
+            lineage = state._lineage
+            if name in found and name not in declared and found[name]._lineage is not lineage:
+                raise SchemaError(
+                    f"{schema.__name__} inherits two states called {name}, {found[name].qualified_name} and "
+                    f"{state.qualified_name}, which have nothing to do with each other: declare {name} in "
+                    f"{schema.__name__} anew, or rename one of them"
+                )
+            found.setdefault(name, cast("State[..., object]", getattr(schema, name)))
+    for name, state in declared.items():
+        lineage = state._lineage
+        if lineage is not state and not (
+            name == lineage.name and any(name in base and base[name]._lineage is lineage for base in bases)
+        ):
+            raise SchemaError(
+                f"{schema.__name__}.{name} is made from {lineage.qualified_name}: a state is extended or replaced under "
+                f"its own name, in a class that inherits {lineage.qualified_name.partition('.')[0]}"
+            )
+        if name == "Error" and lineage is not ERROR:
+            raise SchemaError(f"{schema.__name__}.Error is built in: write Error = Schema.Error.extend(…) to add to it")
+        found[name] = state
+    found["Error"] = found.pop("Error")
+    return found
+
+
+class _Compiler:
+    """Turns the declarations of one schema into bit masks, and refuses those that contradict each other."""
+
+    def __init__(self, schema: SchemaMeta, states: dict[str, State[..., object]]) -> None:
+        self.schema = schema
+        self.states = tuple(states.values())
+        self.names = tuple(states)
+        self.place = {name: number for number, name in enumerate(states)}
+
+    def _fail(self, state: int, message: str) -> NoReturn:
+        raise SchemaError(f"{self.schema.__name__}.{self.names[state]}: {message}")
+
+    def _target(self, state: int, relation: str, target: str | State[..., object]) -> int:
+        if isinstance(target, str):
+            found = self.place.get(target)
+            if found is None:
+                self._fail(state, f"{relation}={target!r} names no state of the schema: {nearest(target, self.names)}")
+        else:
+            owner = target._owner
+            if owner is None:
+                self._fail(state, f"{relation}= holds a state that is declared nowhere: give it a name in the class body")
+            if owner not in self.schema.__mro__:
+                self._fail(
+                    state,
+                    f"{relation}={target.qualified_name} is a state of another schema: inherit from {owner.__name__} "
+                    f"to relate to its states",
+                )
+            found = self.place[target.name]
+        if found == state:
+            self._fail(state, f"{relation}= names the state itself: leave it out")
+        return found
+
+    def _masks(self, relation: str) -> list[int]:
+        masks: list[int] = []
+        for state in range(len(self.states)):
+            mask = 0
+            for target in getattr(self._properties(state), relation):
+                mask |= 1 << self._target(state, relation, target)
+            masks.append(mask)
+        return masks
+
+    def _properties(self, state: int) -> Properties:
+        return self.states[state]._properties
+
+    def _flags(self, flag: str) -> int:
+        return sum(1 << state for state in range(len(self.states)) if getattr(self._properties(state), flag))
+
+    def compile(self) -> Definition:
+        """Return the definition.
+
+        Raises:
+          SchemaError: a relation names what is not there, or two declarations contradict each other.
+        """
+        require, add, remove, after = (self._masks(relation) for relation in ("require", "add", "remove", "after"))
+        auto, multi, latch = self._flags("auto"), self._flags("multi"), self._flags("latch")
+        error = len(self.states) - 1
+        catches = tuple(
+            (number, state.catches) for number, state in enumerate(self.states) if isinstance(state, ErrorState)
+        )
+        errors = 1 << error
+        for number, _ in catches:
+            errors |= 1 << number
+            require[number] |= 1 << error
+            add[number] |= 1 << error
+        for number in members(errors):
+            self._check_error_state(number, auto, multi, latch, require, remove)
+        # Whatever removes an error state is removed by it: an error is not refused.
+        for state, mask in enumerate(remove):
+            for number in members(mask & errors):
+                if latch >> state & 1:
+                    self._fail(state, f"it is latched and removes the error state {self.names[number]}: no state may refuse an error for ever")
+                remove[number] |= 1 << state
+        self._check_contradictions(require, add, remove, latch)
+        loop = cycle(tuple(after))
+        if loop:
+            chain = " after ".join(self.names[number] for number in (*loop, loop[0]))
+            raise SchemaError(f"{self.schema.__name__}: a circle of after: {chain}: one of them has to come first")
+        self._check_args(auto, union(add))
+        numbers: dict[State[..., object], int] = {}
+        for number, declared in enumerate(self.states):
+            numbers[declared] = numbers[declared._lineage] = number
+        relations = Relations(
+            self.names, tuple(require), tuple(add), tuple(remove), tuple(after), auto=auto, multi=multi, latch=latch
+        )
+        return Definition(self.schema.__name__, self.states, relations, numbers, catches, errors)
+
+    def _check_error_state(
+        self, number: int, auto: int, multi: int, latch: int, require: list[int], remove: list[int]
+    ) -> None:
+        if auto >> number & 1 or latch >> number & 1 or not multi >> number & 1:
+            self._fail(number, "an error state comes with an error and may come again: it is multi, and neither auto nor latch")
+        if number == len(self.states) - 1 and require[number]:
+            self._fail(number, f"Error requires {listed(self._named(require[number]))}: an error comes whatever is active")
+        if remove[number] & latch:
+            self._fail(
+                number,
+                f"it removes {listed(self._named(remove[number] & latch))}, which is latched and never leaves: "
+                "the error could not come",
+            )
+
+    def _named(self, mask: int) -> list[str]:
+        return [self.names[number] for number in members(mask)]
+
+    def _check_contradictions(self, require: list[int], add: list[int], remove: list[int], latch: int) -> None:
+        for state in range(len(self.states)):
+            for relation, masks in (("requires", require), ("adds", add)):
+                both = masks[state] & remove[state]
+                if both:
+                    other = self._named(both)[0]
+                    mutual = "" if state in self._removers(state, both) else f" (because {other} removes it, and it is an error state)"
+                    self._fail(state, f"it both {relation} and removes {other}{mutual}: one of the two has to go")
+            if latch >> state & 1 and require[state] & ~latch:
+                other = self._named(require[state] & ~latch)[0]
+                self._fail(state, f"it is latched and requires {other}, which is not: {other} could leave under it; latch both")
+
+    def _removers(self, state: int, both: int) -> set[int]:
+        """Return {state} if it was itself written to remove one of `both`, else an empty set."""
+        written = 0
+        for target in self._properties(state).remove:
+            written |= 1 << self._target(state, "remove", target)
+        return {state} if written & both else set()
+
+    def _check_args(self, auto: int, added: int) -> None:
+        for number, state in enumerate(self.states):
+            if state.args is None or not (auto | added) >> number & 1 or not missing_arguments(state.args):
+                continue
+            fields = listed(missing_arguments(state.args))
+            how = "it is auto" if auto >> number & 1 else "another state adds it"
+            self._fail(number, f"{how}, so that nobody could pass {fields}: give {fields} a default")
+
+
+def missing_arguments(args: Callable[..., object]) -> list[str]:
+    """Return the names of the arguments without which `args` cannot be called."""
+    try:
+        parameters = inspect.signature(args).parameters.values()
+    except (TypeError, ValueError):
+        return []  # written in C, with no signature to read
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+
+
+# ---- The class ------------------------------------------------------------------------------------------------------
+
+
+class SchemaMeta(type):
+    """The type of schema classes: gives them the behaviour of a frozen collection of states."""
+
+    _definition: Definition
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, object]) -> None:
+        super().__init__(name, bases, namespace)
+        declared = _declared(cls, namespace, Schema if bases else SchemaMeta)
+        type.__setattr__(cls, "_definition", _Compiler(cls, _collected(cls, declared)).compile())
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        if _is_public(name):
+            raise SchemaError(f"{cls.__name__}.{name} cannot be set: a schema is frozen once made; inherit from it instead")
+        type.__setattr__(cls, name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        raise SchemaError(f"{cls.__name__}.{name} cannot be deleted: a schema is frozen once made")
+
+    def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
+        raise SchemaError(f"{cls.__name__} is a schema and has no instances: open a machine, open_machine({cls.__name__})")
+
+    if not TYPE_CHECKING:  # to a type checker, a state that is not declared is an error
+
+        def __getattr__(cls, name: str) -> NoReturn:
+            names = () if name.startswith("_") else cls._definition.relations.names
+            raise AttributeError(f"{cls.__name__} has no state {name!r}: {nearest(name, names)}")
+
+    def __repr__(cls) -> str:
+        return f"<Schema {cls.__name__}>"
+
+    @property
+    def states(cls) -> tuple[State[..., object], ...]:
+        """All states in declaration order: those of the bases, left to right, then the body's; ``Error`` is last."""
+        return cls._definition.states
+
+    def __getitem__(cls, name: str) -> State[..., object]:
+        """Return the state of that name.
+
+        Raises:
+          UnknownState: there is none; the message names the nearest.
+        """
+        names = cls._definition.relations.names
+        if name not in names:
+            raise UnknownState(f"{cls.__name__} has no state {name!r}: {nearest(str(name), names)}")
+        return cls.states[names.index(name)]
+
+    def __contains__(cls, state: object) -> bool:
+        """Return whether the schema has this state, or a state of this name."""
+        if isinstance(state, State):
+            return state._lineage in cls._definition.numbers
+        return state in cls._definition.relations.names
+
+    def __iter__(cls) -> Iterator[State[..., object]]:
+        return iter(cls.states)
+
+    def __len__(cls) -> int:
+        return len(cls.states)
+
+    def define(cls, name: str, states: Mapping[str, State[..., object]]) -> SchemaMeta:
+        """Make a schema from data: a class called `name` that inherits from this one.
+
+        Raises:
+          SchemaError: as a class statement would.
+        """
+        if not name.isidentifier():
+            raise SchemaError(f"{name!r} is no name for a schema: write an identifier")
+        for key, state in states.items():
+            if not isinstance(state, State):
+                raise SchemaError(f"{name}.{key} is {state!r}: write State(…)")
+            if not key.isidentifier() or not _is_public(key):
+                raise SchemaError(f"{name}.{key}: a state's name is an identifier without a leading underscore")
+        return SchemaMeta(name, (cls,), dict(states))
+
+    def can_change(cls, function: Negotiation, /) -> Negotiation:
+        """Decorate a negotiation handler that is asked last, whenever a tick would move; False cancels.
+
+        Raises:
+          HandlerError: the function is async or a generator function.
+        """
+        return hang(Mark("can_change", None, schema=cls.__name__), function)
+
+    def on_change(cls, function: Final, /) -> Final:
+        """Decorate a final handler that runs last in each transition that moved a tick.
+
+        Raises:
+          HandlerError: the function is async or a generator function: such work is a ``task``.
+        """
+        return hang(Mark("on_change", None, schema=cls.__name__), function)
+
+
+class Schema(metaclass=SchemaMeta):
+    """The base of every schema: a class whose body declares states, frozen and checked once it is made.
+
+    Inheriting from a schema adds to it, several bases at a time; ``Base.Foo.extend(…)`` and ``.replace(…)`` in the
+    body change an inherited state. A schema iterates over its states in declaration order, and has a length;
+    ``X["Foo"]`` is the state of that name and ``"Foo" in X`` asks for it. It has no instances: machines are opened on
+    it.
+
+    Raises:
+      SchemaError: a relation names what is not there, two declarations contradict each other, or the body holds
+        something that is no state. Raised by the class statement itself.
+    """
+
+    Error = ERROR
+    """Active after an exception in a handler or task, with the exception in ``machine.error``; multi, always last."""
+
+
+def call_parts(value: object) -> tuple[object, Call[object] | None]:
+    """Split what a mutation was given into a state and, if it is a call, the call."""
+    if isinstance(value, Call):
+        call = cast("Call[object]", value)
+        return call.state, call
+    return value, None

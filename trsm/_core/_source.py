@@ -1,0 +1,74 @@
+"""Where a mutation came from: bounded records of handlers and tasks, back to the first cause."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Protocol
+
+import attrs
+
+DEPTH = 32
+"""How many records a chain of causes holds; in a longer one the middle is dropped and counted."""
+_RECENT = DEPTH // 2
+
+
+@attrs.frozen
+class Source:
+    """What made a mutation: a handler or task of a transition. It holds names and numbers only."""
+
+    machine: str
+    """The id of the machine."""
+    tick: int
+    """The machine's own tick at that transition."""
+    kind: str
+    """The kind of that transition, such as ``"add"`` or ``"auto"``."""
+    called: tuple[str, ...]
+    """The names of the states that it called."""
+    handler: str
+    """The qualified name of the handler or task."""
+    parent: Source | None = None
+    """What made that transition; None if it came from outside."""
+    omitted: int = 0
+    """How many records were dropped between this one and ``parent``."""
+    depth: int = attrs.field(init=False)
+    """How many records the chain holds, this one included."""
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "depth", 1 if self.parent is None else self.parent.depth + 1)
+
+
+def bounded(source: Source) -> Source:
+    """Return the chain of causes with its middle dropped, if it is longer than `DEPTH`: the newest half is rebuilt."""
+    if source.depth <= DEPTH:
+        return source
+    recent: list[Source] = [source]
+    while len(recent) < _RECENT and recent[-1].parent is not None:
+        recent.append(recent[-1].parent)
+    rest = recent[-1].parent
+    omitted = recent[-1].omitted
+    while rest is not None and rest.depth > DEPTH - _RECENT:
+        omitted += 1 + rest.omitted
+        rest = rest.parent
+    for one in reversed(recent):
+        rest = Source(one.machine, one.tick, one.kind, one.called, one.handler, rest, omitted)
+        omitted = 0
+    assert rest is not None  # `recent` holds at least the source itself
+    return rest
+
+
+class Running(Protocol):
+    """An engine while one of its handlers runs."""
+
+    def current_source(self) -> Source:
+        """Return the record of the handler that runs now."""
+        ...  # a protocol's method has no body to run
+
+
+CAUSE: ContextVar[Running | Source | None] = ContextVar("trsm cause", default=None)
+"""The handler or task that runs now, in this context."""
+
+
+def current_source() -> Source | None:
+    """Return the record of the handler or task that runs now; None outside of all."""
+    cause = CAUSE.get()
+    return cause if cause is None or isinstance(cause, Source) else cause.current_source()

@@ -1,0 +1,570 @@
+"""States, the calls that carry their arguments, and the decorators that hang code on them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Generic, Literal, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+
+import attrs
+
+from trsm._core._errors import HandlerError, MutationError, SchemaError
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+A_co = TypeVar("A_co", covariant=True)
+A = TypeVar("A")
+R = TypeVar("R")
+Negotiation = TypeVar("Negotiation", bound=Callable[..., bool])
+Final = TypeVar("Final", bound=Callable[..., None])
+Task = TypeVar("Task", bound=Callable[..., Coroutine[object, object, object]])
+F = TypeVar("F", bound=Callable[..., object])
+
+HandlerKind: TypeAlias = Literal[
+    "can_enter", "can_exit", "can_stay", "can_change", "on_enter", "on_exit", "on_change", "task"
+]
+NEGOTIATION: frozenset[HandlerKind] = frozenset({"can_enter", "can_exit", "can_stay", "can_change"})
+MARKS = "__trsm_marks__"
+
+
+class TaskDecorator(Protocol[A]):
+    """What ``task(then=S)`` returns when `S` has an args class: it takes tasks that return an instance of it."""
+
+    def __call__(
+        self, function: Callable[Q, Coroutine[object, object, A]], /
+    ) -> Callable[Q, Coroutine[object, object, A]]: ...  # a protocol's method has no body to run
+
+
+@attrs.frozen(eq=False)
+class Mark:
+    """What a decorator says about a function: on which state it hangs, and as what."""
+
+    kind: HandlerKind
+    state: State[..., object] | None
+    """None for ``can_change`` and ``on_change``."""
+    schema: object = None
+    """The schema whose ``can_change`` or ``on_change`` this is; None for a state's handlers."""
+    given: State[..., object] | None = None
+    then: State[..., object] | None = None
+    timeout: float | None = None
+    limit: int | None = None
+
+    def describe(self) -> str:
+        """Return how the decorator was written, for messages."""
+        return f"@{self.schema if self.state is None else self.state.qualified_name}.{self.kind}"
+
+
+@attrs.frozen(eq=False)
+class Call(Generic[A_co]):
+    """A state together with the arguments it is called with: what ``X.Foo(…)`` returns and ``machine.add`` takes."""
+
+    state: State[..., object]
+    args: A_co
+    """The instance of the state's args class; None where it has none."""
+
+
+@attrs.frozen(eq=False)
+class Properties:
+    """What is declared of a state, as it was written."""
+
+    auto: bool = False
+    multi: bool = False
+    latch: bool = False
+    require: tuple[str | State[..., object], ...] = ()
+    add: tuple[str | State[..., object], ...] = ()
+    remove: tuple[str | State[..., object], ...] = ()
+    after: tuple[str | State[..., object], ...] = ()
+
+
+class State(Generic[P, A_co]):
+    """A state of a schema: a name with properties and relations, declared in the body of a `Schema` class.
+
+    Frozen. A state belongs to the schema that declares it and to those that inherit it. Calling it with the arguments
+    of its args class makes a `Call`, which mutations take: ``machine.add(X.Fetching(url="https://…"))``. The
+    methods ``can_…``, ``on_…`` and ``task`` are decorators that hang code on the state.
+
+    Args:
+      auto: the automatic round that follows each change brings the state in whenever it fits. Default False.
+      multi: called while active, it ticks +2, runs its enter handlers again and starts one more task. Default False.
+      latch: once active it never leaves before the machine closes. Default False.
+      require: states that must be active with it.
+      add: states that it brings with it when it activates, where they fit.
+      remove: states that cannot be active with it.
+      after: states whose handlers run before its own.
+      args: the class of its arguments (attrs, dataclass or any other callable). Default: none.
+
+    Each relation takes a state, the name of one declared anywhere in the same schema, or an iterable of them.
+
+    Raises:
+      SchemaError: a relation holds something that is neither a state nor a name; ``args`` cannot be called; a flag is
+        no bool. All else that can be wrong with a state is found when its class is made.
+    """
+
+    __slots__ = ("_args", "_lineage", "_name", "_owner", "_properties")
+
+    _name: str | None
+    _owner: type | None
+    _properties: Properties
+    _args: Callable[..., object] | None
+    _lineage: State[..., object]
+
+    @overload
+    def __init__(
+        self: State[[], None],
+        *,
+        auto: bool = False,
+        multi: bool = False,
+        latch: bool = False,
+        require: Relation = (),
+        add: Relation = (),
+        remove: Relation = (),
+        after: Relation = (),
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: State[Q, A],
+        *,
+        args: Callable[Q, A],
+        auto: bool = False,
+        multi: bool = False,
+        latch: bool = False,
+        require: Relation = (),
+        add: Relation = (),
+        remove: Relation = (),
+        after: Relation = (),
+    ) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        args: Callable[..., object] | None = None,
+        auto: bool = False,
+        multi: bool = False,
+        latch: bool = False,
+        require: Relation = (),
+        add: Relation = (),
+        remove: Relation = (),
+        after: Relation = (),
+    ) -> None:
+        if args is not None and not callable(args):
+            raise SchemaError(f"args={args!r} cannot be called: write the class of the state's arguments")
+        properties = Properties(
+            _flag("auto", auto, False),
+            _flag("multi", multi, False),
+            _flag("latch", latch, False),
+            _targets("require", require),
+            _targets("add", add),
+            _targets("remove", remove),
+            _targets("after", after),
+        )
+        self._fill(properties, args, self)
+
+    def _fill(
+        self, properties: Properties, args: Callable[..., object] | None, lineage: State[..., object]
+    ) -> None:
+        put = object.__setattr__
+        put(self, "_name", None)
+        put(self, "_owner", None)
+        put(self, "_properties", properties)
+        put(self, "_args", args)
+        put(self, "_lineage", lineage)
+
+    def _declare(self, name: str, owner: type) -> None:
+        """Give the state its name, once, when the class of its schema is made."""
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_owner", owner)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a state is frozen: {name} cannot be set; use extend(…) or replace(…) in a subclass")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a state is frozen: {name} cannot be deleted")
+
+    def __init_subclass__(cls) -> None:
+        if cls.__module__ != __name__:
+            raise TypeError(f"{cls.__name__} cannot inherit from State: put what differs in its args class or handlers")
+
+    # ---- What it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name it is declared under.
+
+        Raises:
+          SchemaError: it is not part of a schema (yet).
+        """
+        if self._name is None:
+            raise SchemaError("this state has no name yet: declare it in the body of a Schema class")
+        return self._name
+
+    @property
+    def qualified_name(self) -> str:
+        """Its name after that of the schema that declares it, such as ``Door.Open``."""
+        return f"{self._owner.__name__ if self._owner else '?'}.{self._name or '?'}"
+
+    @property
+    def auto(self) -> bool:
+        """Whether the automatic round brings it in."""
+        return self._properties.auto
+
+    @property
+    def multi(self) -> bool:
+        """Whether it can be called again while it is active."""
+        return self._properties.multi
+
+    @property
+    def latch(self) -> bool:
+        """Whether it stays, once active, until the machine closes."""
+        return self._properties.latch
+
+    @property
+    def args(self) -> Callable[..., A_co] | None:
+        """The class of its arguments, or None."""
+        return cast("Callable[..., A_co] | None", self._args)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.qualified_name}>"
+
+    def __str__(self) -> str:
+        return self._name or "?"
+
+    # ---- What it is called with -------------------------------------------------------------------------------------
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[A_co]:
+        """Return a call of this state with these arguments, to be given to a mutation.
+
+        Raises:
+          MutationError: the arguments are not those of the state's args class.
+        """
+        if self._args is None:
+            if args or kwargs:
+                raise MutationError(
+                    f"{self} takes no arguments: declare {self} = State(args=…), or pass free keywords to the mutation"
+                )
+            return cast("Call[A_co]", Call(self, None))
+        try:
+            signature = inspect.signature(self._args)
+        except (TypeError, ValueError):
+            # Some classes written in C show no signature: they say themselves what is wrong.
+            return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise MutationError(f"{self}(…): {error}; it takes {signature}") from None
+        return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
+
+    # ---- What can be made of it -------------------------------------------------------------------------------------
+
+    def _derived(self, properties: Properties) -> State[P, A_co]:
+        state = object.__new__(type(self))
+        state._fill(properties, self._args, self._lineage)
+        return state
+
+    def extend(
+        self,
+        *,
+        auto: bool | None = None,
+        multi: bool | None = None,
+        latch: bool | None = None,
+        require: Relation = (),
+        add: Relation = (),
+        remove: Relation = (),
+        after: Relation = (),
+    ) -> State[P, A_co]:
+        """Return this state with more relations, to be declared under the same name in a schema that inherits.
+
+        Relations that are given join the present ones; a flag that is given replaces the present one. Handlers and
+        mutations that name either of the two states mean both: they are of one lineage.
+
+        Raises:
+          SchemaError: as `State` does.
+        """
+        mine = self._properties
+        return self._derived(
+            Properties(
+                _flag("auto", auto, mine.auto),
+                _flag("multi", multi, mine.multi),
+                _flag("latch", latch, mine.latch),
+                mine.require + _targets("require", require),
+                mine.add + _targets("add", add),
+                mine.remove + _targets("remove", remove),
+                mine.after + _targets("after", after),
+            )
+        )
+
+    def replace(
+        self,
+        *,
+        auto: bool | None = None,
+        multi: bool | None = None,
+        latch: bool | None = None,
+        require: Relation | None = None,
+        add: Relation | None = None,
+        remove: Relation | None = None,
+        after: Relation | None = None,
+    ) -> State[P, A_co]:
+        """Return this state with other flags and relations in place of those given; the rest stays.
+
+        Like `extend`, but a relation that is given replaces the present one: ``remove=()`` clears it.
+
+        Raises:
+          SchemaError: as `State` does.
+        """
+        mine = self._properties
+        return self._derived(
+            Properties(
+                _flag("auto", auto, mine.auto),
+                _flag("multi", multi, mine.multi),
+                _flag("latch", latch, mine.latch),
+                mine.require if require is None else _targets("require", require),
+                mine.add if add is None else _targets("add", add),
+                mine.remove if remove is None else _targets("remove", remove),
+                mine.after if after is None else _targets("after", after),
+            )
+        )
+
+    # ---- What hangs on it -------------------------------------------------------------------------------------------
+
+    @overload
+    def can_enter(self, function: Negotiation, /) -> Negotiation: ...
+    @overload
+    def can_enter(self, *, given: State[..., object]) -> Callable[[Negotiation], Negotiation]: ...
+    def can_enter(
+        self, function: Negotiation | None = None, *, given: State[..., object] | None = None
+    ) -> Negotiation | Callable[[Negotiation], Negotiation]:
+        """Decorate a negotiation handler that is asked before the state activates; False cancels the mutation.
+
+        The handler is sync and read-only, takes the `Transition`, and returns a bool. A multi state that is called
+        again is asked again. In the automatic round a refusal only leaves this state out.
+
+        Args:
+          given: ask only when this other state was active before.
+
+        Raises:
+          HandlerError: the function is async or a generator function, or the state is ``Error``, which nothing refuses.
+        """
+        if given is not None and not isinstance(given, State):
+            raise HandlerError(f"given={given!r} is no state: write the state itself, such as {self.qualified_name}")
+        return _decorate(Mark("can_enter", self, given=given), function)
+
+    def can_exit(self, function: Negotiation, /) -> Negotiation:
+        """Decorate a negotiation handler that is asked before the state deactivates; False cancels the mutation.
+
+        Raises:
+          HandlerError: as `can_enter` does.
+        """
+        return hang(Mark("can_exit", self), function)
+
+    def can_stay(self, function: Negotiation, /) -> Negotiation:
+        """Decorate a negotiation handler that is asked when the state was active and stays so; False cancels.
+
+        It is not asked on a ``remove``, nor by a mutation that calls nothing, nor for a multi state called again
+        (whose ``can_enter`` is asked).
+
+        Raises:
+          HandlerError: as `can_enter` does.
+        """
+        return hang(Mark("can_stay", self), function)
+
+    def on_enter(self, function: Final, /) -> Final:
+        """Decorate a final handler that runs when the state has activated, or a multi state was called again.
+
+        The handler is sync and takes the `Transition`. It acts and cannot refuse; mutations that it makes are queued.
+
+        Raises:
+          HandlerError: the function is async or a generator function: such work is a `task`.
+        """
+        return hang(Mark("on_enter", self), function)
+
+    def on_exit(self, function: Final, /) -> Final:
+        """Decorate a final handler that runs when the state has deactivated, closing included.
+
+        Raises:
+          HandlerError: as `on_enter` does.
+        """
+        return hang(Mark("on_exit", self), function)
+
+    @overload
+    def task(self, function: Task, /) -> Task: ...
+    @overload
+    def task(
+        self, *, then: State[[], None] | None = None, timeout: float | None = None, limit: int | None = None
+    ) -> Callable[[Task], Task]: ...
+    @overload
+    def task(
+        self, *, then: State[..., A], timeout: float | None = None, limit: int | None = None
+    ) -> TaskDecorator[A]: ...
+    def task(
+        self,
+        function: Callable[..., object] | None = None,
+        *,
+        then: object = None,
+        timeout: float | None = None,
+        limit: int | None = None,
+    ) -> object:
+        """Decorate an async function that runs in the machine's nursery for as long as the state is active.
+
+        It starts after the transition's final handlers, never outside its instance, is cancelled in the same step in
+        which the state leaves, and never overlaps its successor. An exception that it raises activates ``Error``.
+
+        Args:
+          then: a state to add when the task returns and its instance still lives; ``t.result`` is what it returned.
+            If that state has an args class, the task returns an instance of it.
+          timeout: seconds from the task's start, after which it acts as if it had raised `trio.TooSlowError`.
+            Default: none.
+          limit: how many tasks of a multi state run at once; further ones wait in order. Default: no limit.
+
+        Raises:
+          HandlerError: the function is not async; ``timeout`` is not a positive number; ``limit`` is not a positive
+            whole number; ``then`` is no state.
+        """
+        if then is not None and not isinstance(then, State):
+            raise HandlerError(f"then={then!r} is no state: write the state itself, such as {self.qualified_name}")
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+            raise HandlerError(f"timeout={timeout!r} is no positive number of seconds")
+        if limit is not None and not (isinstance(limit, int) and limit > 0):
+            raise HandlerError(f"limit={limit!r} is no positive number of tasks")
+        mark = Mark("task", self, then=cast("State[..., object] | None", then), timeout=timeout, limit=limit)
+        return _decorate(mark, function)
+
+
+Relation: TypeAlias = "str | State[..., object] | Iterable[str | State[..., object]]"
+"""What the relation arguments of a state take."""
+
+
+def _flag(name: str, given: bool | None, present: bool) -> bool:
+    if given is None:
+        return present
+    if not isinstance(given, bool):
+        raise SchemaError(f"{name}={given!r} is no bool: write {name}=True or {name}=False")
+    return given
+
+
+def _targets(relation: str, value: Relation) -> tuple[str | State[..., object], ...]:
+    """Return a relation's members as they were written."""
+    targets: tuple[object, ...]
+    if isinstance(value, (str, State)):
+        targets = (value,)
+    elif isinstance(value, Iterable):
+        targets = tuple(value)
+    else:
+        targets = (value,)
+    for target in targets:
+        if not isinstance(target, (str, State)):
+            raise SchemaError(f"{relation}={target!r}: a relation names states; write a state, its name, or several")
+    return cast("tuple[str | State[..., object], ...]", targets)
+
+
+class ErrorState(State[[], None]):
+    """A state that takes exceptions: when a handler or task raises one that matches, it activates beside ``Error``.
+
+    It is multi, and requires and adds ``Error``. What no error state takes is unhandled, unless ``Error`` has an
+    ``on_enter`` or a task.
+
+    Args:
+      catches: a subclass of `Exception`, or a tuple of them, matched as ``except*`` does: a group is split.
+      require, add, remove, after: as for `State`. What it removes and what removes it exclude each other both ways.
+
+    Raises:
+      SchemaError: ``catches`` is something else: `BaseException` and its other children pass through every machine,
+        and a group has no type of its own to match.
+    """
+
+    __slots__ = ("_catches",)
+
+    _catches: tuple[type[Exception], ...]
+
+    def __init__(
+        self,
+        *,
+        catches: type[Exception] | tuple[type[Exception], ...],
+        require: Relation = (),
+        add: Relation = (),
+        remove: Relation = (),
+        after: Relation = (),
+    ) -> None:
+        classes = catches if isinstance(catches, tuple) else (catches,)
+        if not classes:
+            raise SchemaError("catches=() matches nothing: write the exceptions that this state stands for")
+        for one in classes:
+            if not (isinstance(one, type) and issubclass(one, Exception)):
+                raise SchemaError(f"catches={one!r}: an error state catches subclasses of Exception, and only those")
+            if issubclass(one, BaseExceptionGroup):
+                raise SchemaError(f"catches={one.__name__}: a group is split and its members are matched; name those")
+        super().__init__(multi=True, require=require, add=add, remove=remove, after=after)
+        object.__setattr__(self, "_catches", classes)
+
+    def _derived(self, properties: Properties) -> ErrorState:
+        state = object.__new__(ErrorState)
+        state._fill(properties, self._args, self._lineage)
+        object.__setattr__(state, "_catches", self._catches)
+        return state
+
+    @property
+    def catches(self) -> tuple[type[Exception], ...]:
+        """The exceptions that it takes."""
+        return self._catches
+
+
+# ---- Marks on functions ---------------------------------------------------------------------------------------------
+
+
+def is_async(function: object) -> bool:
+    """Return whether calling `function` gives an awaitable, as far as can be told without calling it."""
+    while isinstance(function, functools.partial):
+        function = cast("Callable[..., object]", function.func)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__", None))
+
+
+def check_colour(mark: Mark, function: object) -> None:
+    """Refuse an async function where sync is due, and the other way round.
+
+    Raises:
+      HandlerError: the colour is wrong, or it is a generator function, whose body a call would not run.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    if not callable(function):
+        raise HandlerError(f"{mark.describe()}: {function!r} cannot be called: decorate a function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{mark.describe()}: {name} is a generator function, so calling it would run nothing of it")
+    if mark.kind == "task":
+        if not is_async(function):
+            raise HandlerError(f"{mark.describe()}: {name} is sync, a task is async: write async def, or use on_enter")
+    elif is_async(function):
+        instead = "decide from what is already known" if mark.kind in NEGOTIATION else "move the waiting into a task"
+        raise HandlerError(f"{mark.describe()}: {name} is async, {mark.kind} is sync: write def, and {instead}")
+
+
+def unwrapped(function: object) -> object:
+    """Return the function inside a staticmethod or classmethod, or what was given."""
+    if isinstance(function, (staticmethod, classmethod)):
+        return cast("staticmethod[..., object]", function).__func__
+    return function
+
+
+def hang(mark: Mark, function: F) -> F:
+    """Write `mark` on `function`, and return it.
+
+    Raises:
+      HandlerError: see `check_colour`; also if the function takes no attributes.
+    """
+    plain = unwrapped(function)
+    check_colour(mark, plain)
+    if mark.kind in NEGOTIATION and mark.state is not None and mark.state._lineage is ERROR:
+        raise HandlerError(f"{mark.describe()}: nothing refuses Error; use can_enter of an ErrorState, or on_enter")
+    marks: tuple[Mark, ...] = getattr(plain, MARKS, ())
+    try:
+        setattr(plain, MARKS, (*marks, mark))
+    except AttributeError:
+        raise HandlerError(f"{mark.describe()}: {plain!r} takes no mark: wrap it in a function") from None
+    return function
+
+
+def _decorate(mark: Mark, function: F | None) -> F | Callable[[F], F]:
+    return functools.partial(hang, mark) if function is None else hang(mark, function)
+
+
+ERROR = State(multi=True)
+"""The lineage of every schema's ``Error``."""

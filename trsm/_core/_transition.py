@@ -1,0 +1,140 @@
+"""A transition: what became of one mutation, as handlers and waiters see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeVar, cast
+from weakref import ReferenceType
+
+from trsm._core._consensus import Kind
+from trsm._core._mutation import Mutation
+from trsm._core._plan import Plan
+from trsm._core._schema import Definition
+from trsm._core._source import Source
+from trsm._core._state import State
+from trsm._core._ticks import Journal, Ticks
+
+A = TypeVar("A")
+_NO_ARGS: Mapping[str, object] = MappingProxyType({})
+
+
+class Transition:
+    """One transition of a machine: who was called, who enters and leaves, with which arguments, and from where.
+
+    Handlers get it as their one argument, waiters return it. It is made by the machine, read-only, and stays readable
+    after the machine has gone on; what is costly in it is built when it is read. Negotiation handlers see the machine
+    as it was before, and the target here.
+
+    Attributes:
+      tick: the machine's own tick: how many transitions it had executed, this one included.
+      dry_run: whether it is only asked what would happen (``can_add``, ``can_remove``, ``explain``).
+    """
+
+    __slots__ = ("_definition", "_journal", "_machine", "_mutation", "_plan", "_position", "dry_run", "tick")
+
+    _definition: Definition
+    _plan: Plan
+    _mutation: Mutation | None
+    _journal: Journal
+    _machine: ReferenceType[object]
+    _position: int
+    tick: int
+    dry_run: bool
+
+    def __init__(self) -> None:
+        raise TypeError("transitions are made by machines: read machine.last_transition, or await machine.when(…)")
+
+    def _states(self, mask: int) -> tuple[State[..., object], ...]:
+        return tuple(state for number, state in enumerate(self._definition.states) if mask >> number & 1)
+
+    # ---- What was asked ---------------------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> str:
+        """``add``, ``remove``, ``set`` or ``mutate``; or ``auto``, ``error``, ``removal`` (after a fault), ``close``, ``open``."""
+        return self._plan.request.kind.name.lower()
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether it is the automatic round."""
+        return self._plan.request.kind is Kind.AUTO
+
+    @property
+    def called(self) -> tuple[State[..., object], ...]:
+        """The states that the mutation called, in declaration order; those that a ``remove`` drops are in ``dropped``."""
+        return self._states(self._plan.request.called)
+
+    @property
+    def dropped(self) -> tuple[State[..., object], ...]:
+        """The states that the mutation asked to go, active or not, in declaration order."""
+        kind = self._plan.request.kind
+        return () if kind is Kind.AUTO or kind is Kind.ERROR else self._states(self._plan.request.dropped)
+
+    @property
+    def args(self) -> Mapping[str, object]:
+        """The free keywords of the mutation."""
+        return _NO_ARGS if self._mutation is None or self._mutation.args is None else MappingProxyType(self._mutation.args)
+
+    def args_of(self, state: State[..., A]) -> A:
+        """Return the instance of a state's args class that it was called with, or one with the class's defaults.
+
+        Raises:
+          LookupError: the state neither was called nor enters.
+          UnknownState: the state is not one of the machine's schema.
+        """
+        number = self._definition.number(state, "t.args_of(…)")
+        calls = None if self._mutation is None else self._mutation.calls
+        if calls is not None and number in calls:
+            return cast("A", calls[number])
+        if not self._plan.request.called >> number & 1 and number not in self._plan.entering:
+            raise LookupError(f"t.args_of({state}): this transition neither called {state} nor does {state} enter")
+        # Only a state that nobody calls has no instance, and then its args class has defaults: the schema saw to it.
+        return cast("A", None if state.args is None else state.args())
+
+    @property
+    def result(self) -> object:
+        """What the task returned that made this transition by its ``then=``; None otherwise."""
+        return None if self._mutation is None else self._mutation.result
+
+    @property
+    def error(self) -> Exception | None:
+        """The exception that made this transition, if it is an error's."""
+        return None if self._mutation is None else self._mutation.error
+
+    @property
+    def source(self) -> Source | None:
+        """The handler or task that made the mutation, with the chain of causes before it; None if from outside."""
+        return None if self._mutation is None else self._mutation.source
+
+    # ---- What becomes of it -----------------------------------------------------------------------------------------
+
+    @property
+    def entering(self) -> tuple[State[..., object], ...]:
+        """The states that activate, and multi states called again, in the order in which their handlers run."""
+        return tuple(self._definition.states[number] for number in self._plan.entering)
+
+    @property
+    def leaving(self) -> tuple[State[..., object], ...]:
+        """The states that deactivate, in the order in which their handlers run."""
+        return tuple(self._definition.states[number] for number in self._plan.leaving)
+
+    @property
+    def target(self) -> tuple[State[..., object], ...]:
+        """The states that are active after it, in declaration order."""
+        return self._states(self._plan.target)
+
+    @property
+    def before(self) -> Ticks:
+        """The ticks before it."""
+        return Ticks(self._definition, self._journal.at(self._position))
+
+    @property
+    def after(self) -> Ticks:
+        """The ticks after it."""
+        return Ticks(self._definition, self._journal.at(self._position, self._plan.moves))
+
+    def __repr__(self) -> str:
+        names = self._definition.relations.names
+        signs = [f"+{names[number]}" for number in self._plan.entering] + [f"-{names[number]}" for number in self._plan.leaving]
+        return f"<Transition {self.tick} {self.kind}: {' '.join(signs) or 'no change'}{' (dry run)' if self.dry_run else ''}>"
