@@ -1,0 +1,44 @@
+"""Scopes: trio cancel scopes bound to one instance of a state (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+import trio
+
+
+class StateScope:
+    """What ``while_active`` and ``while_inactive`` return: a context manager, usable once, over a trio cancel scope.
+
+    Registered at ``with``; cancelled in the same step in which the state leaves (or comes). If the condition does not
+    hold at entry, the scope is cancelled from the start.
+    """
+
+    __slots__ = ("_enter", "_leave", "_scope")
+
+    def __init__(self, enter: Callable[[trio.CancelScope], None], leave: Callable[[trio.CancelScope], None]) -> None:
+        self._enter = enter
+        self._leave = leave
+        self._scope: trio.CancelScope | None = None
+
+    @trio.lowlevel.enable_ki_protection
+    def __enter__(self) -> trio.CancelScope:
+        if self._scope is not None:
+            raise RuntimeError("a state's scope is usable once: call while_active(…) again for another")
+        scope = self._scope = trio.CancelScope()
+        scope.__enter__()
+        self._enter(scope)
+        return scope
+
+    @trio.lowlevel.enable_ki_protection
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        scope = self._scope
+        assert scope is not None  # `with` calls __enter__ first
+        self._leave(scope)
+        return scope.__exit__(exc_type, exc_value, traceback)
