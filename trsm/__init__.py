@@ -1,1 +1,68 @@
-"""trsm."""
+"""Structured concurrency for trio, in which programs are relational, clock-based state machines.
+
+Three rings, and an import goes inward only. ``trsm._core`` is the kernel: it decides, imports the standard library and
+attrs, and knows neither trio nor I/O. The other ``trsm._…`` modules are the shell: they perform, on trio. Satellites
+(public subpackages, later) use this door like everybody else. Nothing inside imports the package root.
+"""
+
+from __future__ import annotations
+
+from trsm._core._engine import Binding, Engine
+from trsm._core._errors import (
+    HandlerError,
+    MachineClosed,
+    MutationError,
+    NotSettled,
+    QueueFull,
+    ReadOnly,
+    SchemaError,
+    TrsmError,
+    UnknownState,
+    WrongThread,
+)
+from trsm._core._mutation import Canceled, Executed, Queued, Result
+from trsm._core._reasons import Explanation, Reason
+from trsm._core._schema import Schema
+from trsm._core._source import Source
+from trsm._core._state import Call, ErrorState, State
+from trsm._core._ticks import Ticks
+from trsm._core._tracing import Tracer
+from trsm._machine import Machine, Transition, open_machine
+from trsm._scopes import StateScope
+from trsm._waiters import Waiter, Watch, wait_all, wait_any
+
+__all__ = [
+    "Binding",
+    "Call",
+    "Canceled",
+    "Engine",
+    "ErrorState",
+    "Executed",
+    "Explanation",
+    "HandlerError",
+    "Machine",
+    "MachineClosed",
+    "MutationError",
+    "NotSettled",
+    "QueueFull",
+    "Queued",
+    "ReadOnly",
+    "Reason",
+    "Result",
+    "Schema",
+    "SchemaError",
+    "Source",
+    "State",
+    "StateScope",
+    "Ticks",
+    "Tracer",
+    "Transition",
+    "TrsmError",
+    "UnknownState",
+    "Waiter",
+    "Watch",
+    "WrongThread",
+    "open_machine",
+    "wait_all",
+    "wait_any",
+]

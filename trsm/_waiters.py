@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Generator, Iterable
-from typing import Generic, Protocol, TypeVar, TypeVarTuple, cast, overload
+from typing import Generic, Protocol, TypeVar, cast, overload
 
 import trio
 
@@ -16,18 +16,11 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 V = TypeVar("V")
-W = TypeVar("W")
 
 ANY = -1
 """The key of those who look after every transition."""
-
-
-class Look(Protocol):
-    """What is known after a transition, for conditions to look at."""
-
-    active: int
-    ticks: tuple[int, ...] | list[int]
-    vector: Ticks
+CLOSED = -2
+"""The key of those who wait for the machine to close."""
 
 
 class Waiter(Generic[T_co]):
@@ -223,9 +216,6 @@ def _checked(waiters: tuple[object, ...], name: str) -> tuple[Waiter[object], ..
         if not isinstance(waiter, Waiter):
             raise TypeError(f"{name}({waiter!r}): pass waiters, such as machine.when(…)")
     return cast("tuple[Waiter[object], ...]", waiters)
-
-
-Values = TypeVarTuple("Values")
 
 
 @overload

@@ -32,7 +32,7 @@ from trsm._core._errors import (
 from trsm._core._handlers import Table, find, table_of
 from trsm._core._mutation import EXECUTED, Canceled, Cancellable, Executed, Mutation, Queued, Result
 from trsm._core._plan import OPENING, Handler, Plan, Step
-from trsm._core._reasons import Explainer, Explanation, describe
+from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, Source, bounded, current_source
 from trsm._core._state import Call, State
@@ -214,7 +214,7 @@ class Engine:
         self._last: Transition | None = None
         self._transition: Transition | None = None
         self._began: list[Transition | None] | None = None
-        """State -> the transition that began its present instance, or ended the last."""
+        """State -> the transition that began its present or last instance."""
         if tracers:
             self._retable(table)
 
@@ -521,6 +521,8 @@ class Engine:
         transition = self._new_transition(plan, mutation)
         transition.dry_run = True
         refusal = self._negotiate(plan, transition, None)
+        if self._phase == IDLE and self._faults:
+            self._drain(None)  # a handler had a child whose error became one of this machine
         if refusal is not None and refusal.error is not None:
             raise refusal.error
         return refusal
@@ -898,8 +900,8 @@ class Engine:
             if began is None:
                 began = self._began = [None] * len(ticks)
             for state, distance in plan.moves:
-                ticks[state] += distance
-                if distance == 1:
+                tick = ticks[state] = ticks[state] + distance
+                if distance == 1 and tick & 1:
                     began[state] = transition
             self._active = plan.target
             moves = transition._journal.moves

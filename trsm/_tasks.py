@@ -1,0 +1,177 @@
+"""State tasks: never outside their instance, cancelled with it, and never beside their successor (DESIGN section 6)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import trio
+
+from trsm._core._plan import TaskHandler
+from trsm._core._source import CAUSE, Source
+from trsm._core._transition import Transition
+
+T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """The machine, as its tasks see it."""
+
+    def call_task(self, handler: TaskHandler, transition: Transition) -> Awaitable[object]:
+        """Call the task's function."""
+        ...  # a protocol's methods have no body to run
+
+    def task_returned(self, handler: TaskHandler, transition: Transition, value: object) -> None:
+        """Do what ``then=`` asks for."""
+        ...
+
+    def task_failed(self, handler: TaskHandler, error: BaseException, source: Source) -> BaseException | None:
+        """Turn exceptions into errors of the machine; return what is none."""
+        ...
+
+    def task_ended(self) -> None:
+        """Count one task less."""
+        ...
+
+    def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task in the machine's nursery."""
+        ...
+
+    def task_overflow(self, handler: TaskHandler) -> None:
+        """Report that too many activations wait for a task's `limit`."""
+        ...
+
+
+@trio.lowlevel.disable_ki_protection
+async def _unprotected(awaitable: Awaitable[T]) -> T:
+    """Run the user's part of a task where Ctrl-C may land."""
+    return await awaitable
+
+
+class Slot:
+    """The tasks of one state. At most one instance has user code running; the others wait or are over."""
+
+    __slots__ = ("instance", "owner", "parked", "queue_limit", "running", "running_of")
+
+    def __init__(self, owner: Owner, queue_limit: int) -> None:
+        self.owner = owner
+        self.queue_limit = queue_limit
+        self.instance: Instance | None = None
+        self.running = 0
+        self.running_of: Instance | None = None
+        """Whose user code runs; invariant: None exactly if `running` is 0."""
+        self.parked: dict[trio.lowlevel.Task, None] = {}
+
+    def start(self, handler: TaskHandler, transition: Transition, source: Source) -> None:
+        """Start one task for an activation, or let it wait where the state's ``limit`` is reached."""
+        if self.instance is None:
+            self.instance = Instance(self)
+        self.instance.start(handler, transition, source)
+
+    def end(self, reason: str) -> None:
+        """End the present instance: all its tasks are cancelled, and none that waits begins."""
+        instance, self.instance = self.instance, None
+        if instance is not None:
+            instance.end(reason)
+
+    async def turn(self, instance: Instance) -> None:
+        """Wait until no other instance has user code running. Not a checkpoint if that is so already."""
+        while self.running_of is not None and self.running_of is not instance:
+            task = trio.lowlevel.current_task()
+            self.parked[task] = None
+
+            def abort(_: object, task: trio.lowlevel.Task = task) -> trio.lowlevel.Abort:
+                del self.parked[task]
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        self.running_of = instance
+        self.running += 1
+
+    def done(self) -> None:
+        """Note that user code has ended; the last one lets the successor begin."""
+        self.running -= 1
+        if not self.running:
+            self.running_of = None
+            parked, self.parked = self.parked, {}
+            for task in parked:
+                trio.lowlevel.reschedule(task)
+
+
+class Instance:
+    """One unbroken activity of a state, and the tasks that belong to it."""
+
+    __slots__ = ("active", "over", "scopes", "slot", "waiting")
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.over: str | None = None
+        """Why it ended; None while it lives."""
+        self.scopes: dict[trio.CancelScope, None] = {}
+        self.active: dict[TaskHandler, int] = {}
+        self.waiting: dict[TaskHandler, deque[tuple[Transition, Source]]] = {}
+
+    def start(self, handler: TaskHandler, transition: Transition, source: Source) -> None:
+        """Start a task, or queue the activation."""
+        if handler.limit is not None and self.active.get(handler, 0) >= handler.limit:
+            waiting = self.waiting.setdefault(handler, deque())
+            if len(waiting) >= self.slot.queue_limit:
+                self.slot.owner.task_overflow(handler)
+                return
+            waiting.append((transition, source))
+            return
+        self.active[handler] = self.active.get(handler, 0) + 1
+
+        @trio.lowlevel.enable_ki_protection
+        async def run() -> None:
+            await self.run(handler, transition, source)
+
+        self.slot.owner.spawn(run, handler.name)
+
+    def end(self, reason: str) -> None:
+        """Cancel all tasks, with the reason."""
+        self.over = reason
+        self.waiting.clear()
+        for scope in self.scopes:
+            scope.cancel(reason)
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, handler: TaskHandler, transition: Transition, source: Source) -> None:
+        """Run one task from its first step to its last, whatever becomes of it."""
+        owner = self.slot.owner
+        try:
+            with trio.CancelScope() as scope:
+                if self.over is not None:
+                    return
+                self.scopes[scope] = None
+                CAUSE.set(source)
+                try:
+                    await self.slot.turn(self)
+                    try:
+                        value = await self._user(handler, transition)
+                    finally:
+                        self.slot.done()
+                except BaseException as error:
+                    left = owner.task_failed(handler, error, source)
+                    if left is error:
+                        raise
+                    if left is not None:
+                        raise left from None
+                else:
+                    if self.over is None:
+                        owner.task_returned(handler, transition, value)
+                finally:
+                    del self.scopes[scope]
+        finally:
+            self.active[handler] -= 1
+            waiting = self.waiting.get(handler)
+            if waiting and self.over is None:
+                self.start(handler, *waiting.popleft())
+            owner.task_ended()
+
+    async def _user(self, handler: TaskHandler, transition: Transition) -> object:
+        deadline = contextlib.nullcontext() if handler.timeout is None else trio.fail_after(handler.timeout)
+        with deadline:
+            return await _unprotected(self.slot.owner.call_task(handler, transition))
