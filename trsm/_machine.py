@@ -13,7 +13,8 @@ import trio
 
 from trsm._core._bits import members
 from trsm._core._consensus import Kind
-from trsm._core._engine import IDLE, READING, Engine, Limits, checked_limits
+from trsm._core._engine import Engine
+from trsm._core._runner import IDLE, READING, Limits, checked_limits
 from trsm._core._errors import HandlerError, MachineClosed, QueueFull, ReadOnly, listed
 from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan, TaskHandler

@@ -13,7 +13,17 @@ from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, SchemaError, UnknownState, listed, nearest
 from trsm._core._order import cycle
 from trsm._core._relations import Relations
-from trsm._core._state import ERROR, Call, ErrorState, Final, Mark, Negotiation, Properties, State, hang
+from trsm._core._state import (
+    ERROR,
+    Call,
+    ErrorState,
+    Final,
+    Mark,
+    Negotiation,
+    Properties,
+    State,
+    hang,
+)
 
 REQUESTS = 4096
 """How many different mutations of one schema are remembered before the memory is cleared."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-
-
-
 from trsm._core._mutation import Result
 from trsm._core._state import State
 

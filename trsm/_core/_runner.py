@@ -1,0 +1,713 @@
+"""The runner: runs mutations to completion, synchronously. The part of the engine that nobody calls directly.
+
+The chapters follow the life of a mutation (DESIGN section 5): the queue, one transition, the automatic round, errors,
+closing. `Engine` adds what is asked of it from outside.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from threading import get_ident
+from typing import ClassVar, cast
+
+import attrs
+
+from trsm._core._bits import members, union
+from trsm._core._consensus import Kind, Request
+from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
+from trsm._core._handlers import Table, table_of
+from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, Result
+from trsm._core._plan import Handler, Plan, Step
+from trsm._core._reasons import Explainer, Explanation
+from trsm._core._schema import SchemaMeta
+from trsm._core._source import CAUSE, Source, bounded
+from trsm._core._ticks import Journal, Ticks
+from trsm._core._tracing import Tracer
+from trsm._core._transition import Transition
+
+logger = logging.getLogger("trsm")
+
+IDLE, RUNNING, READING = 0, 1, 2
+"""What a machine is doing: nothing, a transition (mutations are queued), or asking (mutations are refused)."""
+
+_numbers = itertools.count(1)
+_LAST_TURNS = 100
+"""How many turns before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
+
+
+@attrs.frozen
+class Limits:
+    """The bounds of a machine."""
+
+    queue_limit: int = 1000
+    drain_limit: int = 10_000
+    handler_budget: float = 0.1
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def checked_limits(queue_limit: int, drain_limit: int, handler_budget: float) -> Limits:
+    """Return the limits, if they are such.
+
+    Raises:
+      ValueError: one is not a positive number.
+    """
+    for name, value in (("queue_limit", queue_limit), ("drain_limit", drain_limit), ("handler_budget", handler_budget)):
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+            raise ValueError(f"{name}={value!r}: write a positive number")
+    return Limits(queue_limit, drain_limit, handler_budget)
+
+
+class Refusal:
+    """Why negotiation ended a mutation: the handler that refused, or that raised."""
+
+    __slots__ = ("error", "handler")
+
+    def __init__(self, handler: Handler, error: BaseException | None = None) -> None:
+        self.handler = handler
+        self.error = error
+
+
+class Runner:
+    """Owns ticks, queue and handler table, and runs what it is given until it is settled."""
+
+    __slots__ = (
+        "__weakref__",
+        "_active",
+        "_auto_due",
+        "_barred",
+        "_began",
+        "_bound",
+        "_close_wanted",
+        "_closing",
+        "_definition",
+        "_error",
+        "_escaped",
+        "_faults",
+        "_firsts",
+        "_id",
+        "_journal",
+        "_last",
+        "_limits",
+        "_phase",
+        "_plans",
+        "_queue",
+        "_queue_tick",
+        "_running",
+        "_schema",
+        "_table",
+        "_thread",
+        "_tick",
+        "_ticks",
+        "_ticks_at_close",
+        "_tracers",
+        "_transition",
+        "_unhandled",
+        "_watched",
+        "closed",
+    )
+
+    _transition_type: ClassVar[type[Transition]] = Transition
+    _runs_tasks: ClassVar[bool] = False
+
+    def _start(
+        self, schema: SchemaMeta, handlers: tuple[object, ...], id: str | None, limits: Limits, tracers: tuple[Tracer, ...]
+    ) -> None:
+        definition = schema._definition
+        table = table_of(definition, handlers)
+        self._schema = schema
+        self._definition = definition
+        self._bound = handlers
+        self._table = table
+        self._plans = table.plans
+        self._id: str | int = next(_numbers) if id is None else id
+        self._limits = limits
+        self._tracers = tracers
+        self._thread = get_ident()
+        self._active = 0
+        self._ticks = [0] * len(definition.states)
+        self._tick = 0
+        self._phase = IDLE
+        self._queue: deque[Mutation] | None = None
+        self._firsts: deque[Mutation] | None = None
+        self._queue_tick = 0
+        self._faults: list[tuple[Exception, Source | None]] | None = None
+        self._unhandled: list[BaseException] | None = None
+        self._escaped: list[BaseException] | None = None
+        self._auto_due = False
+        self._barred = 0
+        self._close_wanted = False
+        self._closing = False
+        self.closed = False
+        self._error: Exception | None = None
+        self._running: Handler | None = None
+        self._watched = 0
+        """States whose waiters, scopes or watchers the shell wants to hear of; -1 for all."""
+        self._ticks_at_close: Ticks | None = None
+        self._journal: Journal | None = None
+        self._last: Transition | None = None
+        self._transition: Transition | None = None
+        self._began: list[Transition | None] | None = None
+        """State -> the transition that began its present or last instance."""
+        if tracers:
+            self._retable(table)
+
+    @property
+    def id(self) -> str:
+        """Its name in messages."""
+        return self._id if isinstance(self._id, str) else f"{self._schema.__name__}-{self._id}"
+
+    @property
+    def schema(self) -> SchemaMeta:
+        """The schema class."""
+        return self._schema
+
+    @property
+    def ticks(self) -> Ticks:
+        """The ticks of all states now, as an immutable vector."""
+        return Ticks(self._definition, tuple(self._ticks))
+
+    # ---- Messages and tracers -------------------------------------------------------------------------------------------
+
+    def _check_thread(self, doing: str) -> None:
+        if get_ident() != self._thread:
+            raise WrongThread(
+                f"{doing} of machine {self.id!r} was called from a thread that does not own it: "
+                f"write trio.from_thread.run_sync(machine.{doing}, …)"
+            )
+
+    def _read_only(self, doing: str) -> str:
+        handler = self._running
+        where = "a predicate" if handler is None else f"the negotiation handler {handler.name}"
+        return (
+            f"{doing} of machine {self.id!r} in {where}: what is asked may look, and not change; do it in an on_enter "
+            "or on_exit handler"
+        )
+
+    def _explained(self, request: Request, active: int, refusal: Refusal | None) -> Explanation:
+        if refusal is None:
+            return Explainer(self._definition.relations, active, request).explain()
+        handler = refusal.handler
+        refused = {handler.state: handler.name} if handler.state >= 0 else {}
+        on = f" of {self._definition.relations.names[handler.state]}" if handler.state >= 0 else ""
+        how = f"{handler.kind}{on} ({handler.name}) " + ("refused" if refusal.error is None else f"raised {refusal.error!r}")
+        return Explainer(self._definition.relations, active, request, refused).explain(how)
+
+    def _retable(self, table: Table) -> None:
+        if self._tracers:
+            table = table.wrapped(self._timed)
+        self._table = table
+        self._plans = table.plans
+
+    def _timed(self, handler: Handler) -> Callable[..., object]:
+        """Wrap a handler so that tracers hear of it when it takes too long; done only while there are tracers."""
+        function = handler.function
+
+        def timed(*args: object) -> object:
+            start = time.perf_counter()
+            try:
+                return function(*args)
+            finally:
+                seconds = time.perf_counter() - start
+                if seconds > self._limits.handler_budget:
+                    self._trace(lambda tracer: tracer.slow_handler(self.id, handler.name, seconds))
+
+        return timed
+
+    def _trace(self, tell: Callable[[Tracer], None]) -> None:
+        for tracer in self._tracers:
+            try:
+                tell(tracer)
+            except Exception:
+                self._tracers = tuple(one for one in self._tracers if one is not tracer)
+                logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
+
+    # ---- The queue ------------------------------------------------------------------------------------------------------
+
+    def _toggled(self, mask: int) -> Request:
+        if self._active & mask == mask:
+            return self._definition.request(Kind.REMOVE, 0, mask)
+        return self._definition.request(Kind.ADD, mask)
+
+    def _closing_reason(self) -> str:
+        return f"machine {self.id!r} is {'closed' if self.closed else 'closing'}"
+
+    def _enqueue(self, mutation: Mutation, first: bool) -> Queued:
+        queue, firsts = self._queue, self._firsts
+        if queue is None or firsts is None:
+            queue, firsts = self._queue, self._firsts = deque(), deque()
+        request = mutation.request
+        if not first and queue and request is not None and mutation.is_plain:
+            last = queue[-1]
+            plain = request.kind is not Kind.SET and not (request.called | request.dropped) & self._definition.relations.multi
+            if plain and last.request is request and last.is_plain and last.outcome is not None:
+                return last.outcome
+        if len(queue) + len(firsts) >= self._limits.queue_limit:
+            raise QueueFull(
+                f"the queue of machine {self.id!r} holds {self._limits.queue_limit} mutations, its queue_limit: this one was "
+                "refused, those are kept; make fewer in one transition, or open the machine with a higher queue_limit"
+            )
+        if first:
+            mutation.outcome = Queued(self._queue_tick + 1)
+            firsts.append(mutation)
+        else:
+            mutation.outcome = Queued(self._queue_tick + len(queue) + 1)
+            queue.append(mutation)
+        return mutation.outcome
+
+    def _drain(self, mutation: Mutation | None) -> Result:
+        """Run one outermost mutation, or only what waits, until the machine is settled."""
+        outcome: Result = EXECUTED
+        self._phase = RUNNING
+        try:
+            if mutation is not None:
+                outcome = self._take(mutation)
+            self._settle()
+        finally:
+            self._phase = IDLE
+        if self._escaped or self._unhandled:
+            self._surface()
+        return outcome
+
+    def _take(self, mutation: Mutation) -> Executed | Canceled:
+        """Give one mutation its turn."""
+        scope = mutation.scope
+        if scope is not None and scope.cancel_called:
+            return Canceled("its scope was cancelled before its turn")
+        request = mutation.request
+        if request is None:
+            request = mutation.request = self._toggled(mutation.toggle)
+        return self._turn(request, mutation)
+
+    def _settle(self) -> None:
+        """Run errors, the automatic round and the queue, until nothing is left to do (DESIGN section 5, step 6)."""
+        turns = 1
+        went = 0
+        while True:
+            if self._close_wanted:
+                self._close_now()
+                return
+            if turns >= self._limits.drain_limit and (self._faults or self._auto_due or self._firsts or self._queue):
+                self._overrun(went)
+                continue
+            if self._faults:
+                self._error_turn(*self._faults.pop(0))
+            elif self._auto_due:
+                self._auto_due = False
+                self._auto_turn()
+            elif self._firsts:
+                mutation = self._firsts.popleft()
+                self._finish(mutation, self._take(mutation))
+            elif self._queue:
+                mutation = self._queue.popleft()
+                self._queue_tick += 1
+                self._finish(mutation, self._take(mutation))
+            else:
+                break
+            turns += 1
+            if turns > self._limits.drain_limit - _LAST_TURNS and self._last is not None:
+                went |= self._last._plan.moved
+        if self._tracers and self._definition.relations.auto:
+            self._report_instability()
+        self._barred = 0
+
+    def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
+        queued = mutation.outcome
+        assert queued is not None  # what was queued got its result then
+        queued.outcome = outcome
+
+    def _cancel_queue(self, reason: str) -> None:
+        waiting = [*(self._firsts or ()), *(self._queue or ())]
+        self._firsts = self._queue = None
+        for mutation in waiting:
+            self._queue_tick += 1
+            self._finish(mutation, Canceled(reason))
+
+    def _overrun(self, went: int) -> None:
+        limit = self._limits.drain_limit
+        names = listed(self._definition.relations.named(went))
+        self._auto_due = False
+        faults, self._faults = self._faults, None
+        self._cancel_queue(f"machine {self.id!r} did not settle within {limit} transitions")
+        for error, _ in faults or ():
+            self._unhandled_error(error)
+        self._unhandled_error(
+            NotSettled(
+                f"machine {self.id!r} did not settle within {limit} transitions (drain_limit); {names} went round: handlers "
+                "feed themselves; break the circle, or let a task do it, which checkpoints"
+            )
+        )
+
+    def _report_instability(self) -> None:
+        request = self._definition.request(Kind.AUTO, 0, self._barred)
+        plan = self._plan(request)
+        if plan.moved:
+            states = tuple(self._definition.states[number] for number in members(plan.moved))
+            self._trace(lambda tracer: tracer.unstable(self.id, states))
+
+    # ---- One transition ---------------------------------------------------------------------------------------------
+
+    def _plan(self, request: Request) -> Plan:
+        return self._plans.get((self._active, request)) or self._table.plan(self._active, request)
+
+    def _new_transition(self, plan: Plan, mutation: Mutation | None) -> Transition:
+        journal = self._journal
+        if journal is None:
+            journal = self._journal = Journal(tuple(self._ticks))
+        transition = object.__new__(self._transition_type)
+        transition._definition = self._definition
+        transition._plan = plan
+        transition._mutation = mutation
+        transition._journal = journal
+        transition._position = len(journal.moves)
+        transition._machine = weakref.ref(self)
+        transition.tick = self._tick
+        transition.dry_run = False
+        return transition
+
+    def _turn(self, request: Request, mutation: Mutation | None) -> Executed | Canceled:
+        """Resolve, negotiate, commit and finish one mutation (DESIGN section 5, steps 2 to 5)."""
+        active = self._active
+        plan = self._plans.get((active, request)) or self._table.plan(active, request)
+        if not plan.accepted:
+            return Canceled(partial(self._reason, request, active, None))
+        transition = self._new_transition(plan, mutation)
+        if plan.negotiation:
+            refusal = self._negotiate(plan, transition, None)
+            if refusal is not None:
+                self._refused(refusal, transition)
+                return Canceled(partial(self._reason, request, active, refusal))
+        self._execute(plan, transition)
+        return EXECUTED
+
+    def _reason(self, request: Request, active: int, refusal: Refusal | None) -> str:
+        return self._explained(request, active, refusal).text
+
+    def _refused(self, refusal: Refusal, transition: Transition) -> None:
+        """Report an exception of a negotiation handler; a plain refusal needs no report."""
+        error = refusal.error
+        if isinstance(error, Exception):
+            state = refusal.handler.state
+            if state >= 0 and self._definition.errors >> state & 1:
+                self._unhandled_error(error)
+            else:
+                self._fault(error, self._source_of(transition, refusal.handler))
+        elif error is not None:
+            self._escape(error)
+
+    def _negotiate(
+        self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None
+    ) -> Refusal | None:
+        """Ask everyone in order; return the first refusal. `answers` are remembered when a target is taken again."""
+        bound = self._bound
+        phase, running, outer = self._phase, self._running, self._transition
+        self._phase = READING
+        self._transition = transition
+        token = CAUSE.set(self)
+        try:
+            for function, place, handler in plan.negotiation:
+                if answers is not None:
+                    known = answers.get(handler)
+                    if known:
+                        continue
+                self._running = handler
+                try:
+                    answer = function(bound[place], transition) if place >= 0 else function(transition)
+                    if answer is not True and answer is not False:
+                        raise HandlerError(
+                            f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns "
+                            "True or False"
+                        )
+                except BaseException as error:
+                    return Refusal(handler, error)
+                if answers is not None:
+                    answers[handler] = answer
+                if not answer:
+                    return Refusal(handler)
+        finally:
+            CAUSE.reset(token)
+            self._phase, self._running, self._transition = phase, running, outer
+        return None
+
+    def _execute(self, plan: Plan, transition: Transition) -> int:
+        """Commit a plan and run its final handlers, and the removal that a fault brings; return the states that failed."""
+        failure = self._commit(plan, transition, 0)
+        removal = None
+        if failure is not None:
+            down = failure.failed | failure.skipped
+            if plan.request.kind is Kind.AUTO:
+                self._barred |= down
+            down &= self._active & ~self._definition.relations.latch & ~plan.active
+            if down:
+                undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
+                removal = self._new_transition(undone, transition._mutation)
+                self._commit(undone, removal, failure.silent)
+        if plan.tasks or plan.touched & self._watched:
+            self._finished(plan, transition, removal)
+        return 0 if failure is None else failure.failed
+
+    def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
+        """Change active states and ticks at once, then call the final handlers, but no ``on_exit`` of `silent` states."""
+        moved = plan.moved
+        self._tick = transition.tick = self._tick + 1
+        self._last = transition
+        if moved:
+            ticks, began = self._ticks, self._began
+            if began is None:
+                began = self._began = [None] * len(ticks)
+            for state, distance in plan.moves:
+                tick = ticks[state] = ticks[state] + distance
+                if distance == 1 and tick & 1:
+                    began[state] = transition
+            self._active = plan.target
+            moves = transition._journal.moves
+            moves.append(plan.moves)
+            if len(moves) >= 32 and len(moves) >= len(ticks):
+                self._journal = None
+            kind = plan.request.kind
+            if self._definition.relations.auto and kind < Kind.REMOVAL and kind is not Kind.AUTO:
+                self._auto_due = True
+            if self._error is not None and not plan.target >> self._definition.error & 1:
+                self._error = None
+            if moved & self._watched:
+                self._committed(plan, transition)
+        return self._call_finals(plan, transition, silent) if plan.acts else None
+
+    def _call_finals(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
+        bound = self._bound
+        running, outer = self._running, self._transition
+        self._transition = transition
+        token = CAUSE.set(self)
+        failure = None
+        try:
+            for step in plan.exits:
+                if not silent or not silent >> step[2].state & 1:
+                    self._call(step, bound, transition)
+            if plan.enters:
+                failure = self._call_enters(plan, bound, transition)
+            for step in plan.changes:
+                self._call(step, bound, transition)
+        finally:
+            CAUSE.reset(token)
+            self._running, self._transition = running, outer
+        return failure
+
+    def _call(self, step: Step, bound: tuple[object, ...], transition: Transition) -> bool:
+        """Call one final handler; return whether it returned."""
+        function, place, handler = step
+        self._running = handler
+        try:
+            value = function(bound[place], transition) if place >= 0 else function(transition)
+            if value is not None:
+                _check_returned(handler, value)
+        except Exception as error:
+            if (
+                self._closing
+                or (handler.state >= 0 and self._definition.errors >> handler.state & 1)
+                or (transition._plan.request.kind is Kind.ERROR and handler.kind != "on_exit")
+            ):
+                self._unhandled_error(error)  # errors of an error handler are not caught again
+            else:
+                self._fault(error, self._source_of(transition, handler))
+            return False
+        except BaseException as error:
+            self._escape(error)
+            return False
+        return True
+
+    def _call_enters(self, plan: Plan, bound: tuple[object, ...], transition: Transition) -> _Failure | None:
+        """Call ``on_enter`` of all who enter; after a failure only latched states still get theirs."""
+        latch = self._definition.relations.latch
+        failure: _Failure | None = None
+        for state, steps in plan.enters:
+            latched = latch >> state & 1
+            if failure is not None and not latched:
+                continue
+            returned = failed = False
+            for step in steps:
+                if self._call(step, bound, transition):
+                    returned = True
+                else:
+                    failed = True
+                    if not latched:
+                        break
+            if failed:
+                later = plan.entering[plan.entering.index(state) + 1 :]
+                skipped = 0 if failure is not None else union(1 << number for number in later) & ~latch
+                if failure is None:
+                    failure = _Failure(0, skipped, 0 if returned else 1 << state)
+                failure.failed |= 1 << state
+        return failure
+
+    def current_source(self) -> Source:
+        """Return the record of the handler that runs now."""
+        transition, handler = self._transition, self._running
+        assert transition is not None and handler is not None  # only asked while CAUSE names this engine
+        return self._source_of(transition, handler)
+
+    def _source_of(self, transition: Transition, handler: Handler) -> Source:
+        request = transition._plan.request
+        called = self._definition.relations.named(request.called)
+        kind = request.kind.name.lower()
+        return bounded(Source(self.id, transition.tick, kind, called, handler.name, transition.source))
+
+    # ---- The automatic round ----------------------------------------------------------------------------------------
+
+    def _auto_turn(self) -> None:
+        answers: dict[Handler, bool] = {}
+        barred = self._barred
+        source = None if self._last is None else self._last.source
+        mutation = None if source is None else Mutation(None, source=source)
+        while True:
+            plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
+            if not plan.moved:
+                return
+            transition = self._new_transition(plan, mutation)
+            refusal = self._negotiate(plan, transition, answers) if plan.negotiation else None
+            if refusal is None:
+                self._execute(plan, transition)
+                return
+            handler = refusal.handler
+            if refusal.error is not None:
+                entering = union(1 << state for state in plan.entering)
+                self._barred |= 1 << handler.state if handler.kind == "can_enter" else entering
+                self._refused(refusal, transition)
+                return
+            if handler.kind != "can_enter":
+                return
+            barred |= 1 << handler.state
+
+    # ---- Errors -----------------------------------------------------------------------------------------------------
+
+    def _fault(self, error: Exception, source: Source | None) -> None:
+        """Note an exception; each gets an error mutation of its own, in order."""
+        if self._faults is None:
+            self._faults = []
+        self._faults.append((error, source))
+
+    def _escape(self, error: BaseException) -> None:
+        """Note what is no `Exception`: the machine closes, and it goes to the caller."""
+        if self._escaped is None:
+            self._escaped = []
+        self._escaped.append(error)
+        self._close_wanted = True
+
+    def _unhandled_error(self, error: BaseException) -> None:
+        """Note an error that nothing handles."""
+        if self._unhandled is None:
+            self._unhandled = []
+        self._unhandled.append(error)
+
+    def _surface(self) -> None:
+        """Raise from the outermost call what nothing handled."""
+        escaped, self._escaped = self._escaped or [], None
+        unhandled, self._unhandled = self._unhandled or [], None
+        if len(escaped) == 1 and not unhandled:
+            raise escaped[0]
+        raise BaseExceptionGroup(f"unhandled in machine {self.id!r}", [*unhandled, *escaped])
+
+    def _error_turn(self, error: Exception, source: Source | None) -> None:
+        """Activate ``Error`` and the error states that match (DESIGN section 7)."""
+        definition = self._definition
+        matching = union(1 << state for state, catches in definition.catches if _rest(error, catches) is not error)
+        answers: dict[Handler, bool] = {}
+        barred = 0
+        mutation = Mutation(None, source=source, error=error)
+        while True:
+            called = 1 << definition.error | (matching & self._active & ~barred)
+            request = definition.request(Kind.ERROR, called, barred, matching & ~self._active & ~barred)
+            plan = self._plan(request)
+            assert plan.accepted  # nothing removes Error without being removed by it, and it requires nothing
+            transition = self._new_transition(plan, mutation)
+            refusal = self._negotiate(plan, transition, answers) if plan.negotiation else None
+            if refusal is None:
+                break
+            self._refused(refusal, transition)
+            barred |= 1 << refusal.handler.state
+        mutation.request = request
+        self._error = error
+        failed = self._execute(plan, transition)
+        rest: Exception | None = error
+        for state, catches in definition.catches:
+            if rest is not None and matching & plan.target & ~barred & ~failed & 1 << state:
+                rest = _rest(rest, catches)
+        table = self._table
+        handled = table.errors_handled or (self._runs_tasks and table.errors_tasked)
+        if rest is not None and (not handled or failed >> definition.error & 1):
+            self._unhandled_error(rest)
+
+    # ---- Closing --------------------------------------------------------------------------------------------------------
+
+    def _close_now(self) -> None:
+        self._close_wanted = False
+        if self._closing:
+            return
+        self._closing = True
+        self._ticks_at_close = self.ticks
+        self._close_children()
+        self._cancel_queue(self._closing_reason())
+        faults, self._faults = self._faults, None
+        for error, _ in faults or ():
+            self._unhandled_error(error)
+        self._auto_due = False
+        plan = self._plan(self._definition.request(Kind.CLOSE))
+        self._execute(plan, self._new_transition(plan, None))
+        self.closed = True
+        self._closed()
+
+    # ---- What the shell adds ----------------------------------------------------------------------------------------
+
+    def _committed(self, plan: Plan, transition: Transition) -> None:
+        """Called right after a commit that moved a watched state, before any final handler."""
+
+    def _finished(self, plan: Plan, transition: Transition, removal: Transition | None) -> None:
+        """Called after the final handlers, if a state has tasks or is watched; `removal` is what a fault brought."""
+
+    def _close_children(self) -> None:
+        """Called when closing begins."""
+
+    def _closed(self) -> None:
+        """Called when every state has left."""
+
+
+class _Failure:
+    """What ``on_enter`` handlers that raised mean for the states that entered."""
+
+    __slots__ = ("failed", "silent", "skipped")
+
+    def __init__(self, failed: int, skipped: int, silent: int) -> None:
+        self.failed = failed
+        self.skipped = skipped
+        self.silent = silent | skipped
+        """States whose ``on_exit`` does not run in the removal: nothing of them had begun."""
+
+
+def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception | None:
+    """Return what ``except*`` would leave of an exception; None if it takes all of it."""
+    if isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        taken, rest = group.split(catches)
+        return error if taken is None else rest
+    return None if isinstance(error, catches) else error
+
+
+def _check_returned(handler: Handler, value: object) -> None:
+    """Refuse an awaitable that a final handler returned: nobody would await it.
+
+    Raises:
+      HandlerError: it is one.
+    """
+    if hasattr(value, "__await__"):
+        close = getattr(value, "close", None)
+        if callable(close):
+            close()
+        raise HandlerError(
+            f"{handler.kind} handler {handler.name} returned {value!r}, which nobody would await: make it a task, async def"
+        )
