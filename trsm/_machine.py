@@ -7,7 +7,7 @@ import functools
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
-from typing import ClassVar, NoReturn, TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import trio
 
@@ -77,10 +77,10 @@ class Machine(Engine):
     _transition_type: ClassVar[type[CoreTransition]] = Transition
     _runs_tasks: ClassVar[bool] = True
 
-    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         raise TypeError("a machine is opened: async with trsm.open_machine(…) as machine, or machine.start_child(…)")
 
-    def __init_subclass__(cls) -> NoReturn:
+    def __init_subclass__(cls) -> None:
         raise TypeError("Machine cannot be inherited from: put behaviour in handlers, and states in schemas")
 
     @classmethod
@@ -333,7 +333,7 @@ class Machine(Engine):
             group = cast("BaseExceptionGroup[BaseException]", rest)
             errors, left = group.split(Exception)
             if errors is not None:
-                self._task_error(handler, cast("ExceptionGroup[Exception]", errors))
+                self._task_error(handler, errors)
             return left
         return rest
 
@@ -467,14 +467,14 @@ class Machine(Engine):
         mask = self._mask(states, "when")
         is_forward = where is not None or bool(args)
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> Transition | None:
+        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             plan = transition._plan
             if self._active & mask != mask:
                 return None
             if is_forward and not (plan.touched & mask and _fits(transition, mask, args)):
                 return None
             seen = transition if removal is None or plan.target & mask == mask else removal
-            return seen if where is None or where(seen) else None
+            return seen if where is None or where(cast("Transition", seen)) else None
 
         def born() -> Transition | None:
             return self._youngest(mask) if self._holding() & mask == mask else None
@@ -873,7 +873,7 @@ async def open_machine(
     except BaseExceptionGroup as group:
         left = cast("tuple[BaseException, ...]", group.exceptions)
     if machine is None:
-        raise left[0]
+        raise next(iter(left))
     errors = machine._errors or []
     errors.extend(await machine._clean_up())
     machine._joined_now()

@@ -61,7 +61,7 @@ class Waiter(Generic[T_co]):
         """Whether it has ended, with a value or a failure."""
         return self._is_done
 
-    def __await__(self) -> Generator[object, object, T_co]:
+    def __await__(self) -> Generator[object, None, T_co]:
         return self._wait().__await__()
 
     async def _wait(self) -> T_co:
@@ -182,7 +182,7 @@ class _First(_Composite[T_co]):
                 self._settle(self._chosen(index, child._value), None)
                 return
         if all(child.done for child in self._children):
-            self._settle(None, self._children[0]._error)
+            self._settle(None, next(child._error for child in self._children))
 
     def _chosen(self, index: int, value: object) -> object:
         return value

@@ -398,8 +398,7 @@ class Engine(Runner):
                 raise MutationError(f"{doing}({state}): {state} needs {listed(missing)}: write {state.qualified_name}({fields})")
 
     def _both(self, add: object, remove: object, *, check: bool = True) -> tuple[Request, dict[int, object] | None]:
-        added = (add,) if isinstance(add, (State, Call, str)) else tuple(cast("Iterable[object]", add))
-        removed = (remove,) if isinstance(remove, (State, Call, str)) else tuple(cast("Iterable[object]", remove))
+        added, removed = _several(add), _several(remove)
         if not added and not removed:
             raise MutationError("mutate() names no state: write add=…, remove=… or both")
         called, calls = self._called(added, "mutate(add=…)") if added else (0, None)
@@ -492,3 +491,10 @@ class Engine(Runner):
         self._close_wanted = True
         if self._phase == IDLE:
             self._drain(None)
+
+
+def _several(states: object) -> tuple[object, ...]:
+    """Return one state or an iterable of them as a tuple; what is neither is refused where it is looked up."""
+    if isinstance(states, Iterable) and not isinstance(states, (State, Call, str)):
+        return tuple(cast("Iterable[object]", states))
+    return (states,)

@@ -459,9 +459,11 @@ class Runner:
         self._tick = transition.tick = self._tick + 1
         self._last = transition
         if moved:
-            ticks, began = self._ticks, self._began
+            ticks = self._ticks
+            began: list[Transition | None] | None = self._began
             if began is None:
-                began = self._began = [None] * len(ticks)
+                began = [None for _ in ticks]
+                self._began = began
             for state, distance in plan.moves:
                 tick = ticks[state] = ticks[state] + distance
                 if distance == 1 and tick & 1:
@@ -692,9 +694,9 @@ class _Failure:
 def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception | None:
     """Return what ``except*`` would leave of an exception; None if it takes all of it."""
     if isinstance(error, ExceptionGroup):
-        group = cast("ExceptionGroup[Exception]", error)
+        group: ExceptionGroup[Exception] = error
         taken, rest = group.split(catches)
-        return error if taken is None else rest
+        return group if taken is None else rest
     return None if isinstance(error, catches) else error
 
 

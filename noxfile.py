@@ -1,0 +1,94 @@
+"""The one way to run anything: `nox` for all that has to pass, `nox -s NAME` for one session, `nox -l` for the list."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "no"
+nox.options.error_on_missing_interpreters = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def found(version: str) -> str | None:
+    """Return where a Python of this version is, on the path or among pyenv's."""
+    candidates = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    # pyenv's shims are on the path even where they lead nowhere, so its own directory is asked first.
+    return str(candidates[-1]) if candidates else shutil.which(f"python{version}")
+
+
+PYTHONS = [path for version in nox.project.python_versions(PROJECT) if (path := found(version))]
+if not PYTHONS:
+    raise SystemExit("trsm needs Python 3.11, 3.12 or 3.13, and none of them was found")
+OLDEST = PYTHONS[0]
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group of pyproject.toml."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def install_wheel(session: nox.Session) -> None:
+    """Build the wheel and install it: what is tested is what is shipped."""
+    session.install("build")
+    into = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", into, ".", silent=True)
+    (wheel,) = Path(into).glob("*.whl")
+    session.install(str(wheel))
+
+
+@nox.session(python=OLDEST)
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+
+
+@nox.session(python=OLDEST)
+def types(session: nox.Session) -> None:
+    """Both type checkers in strict mode, and the typed claims about the public face."""
+    session.install(*group("types"), "-e", ".")
+    session.run("mypy", "-p", "trsm")
+    session.run("mypy", "examples")
+    session.run("basedpyright")
+    session.run("python", "tests/typing/check.py")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The suite, on the built wheel; on the oldest Python with branch coverage."""
+    install_wheel(session)
+    session.install(*group("tests"))
+    if session.python != OLDEST:
+        session.run("pytest", "-q", *session.posargs)
+        return
+    session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session(python=OLDEST)
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install(*group("docs"), ".")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", f"{session.create_tmp()}/html")
+
+
+@nox.session(python=OLDEST, default=False)
+def exhaustive(session: nox.Session) -> None:
+    """Every schema of three states: 15,625 schemas, 995,316 runs against the model."""
+    install_wheel(session)
+    session.install(*group("tests"))
+    session.run("pytest", "-q", "-s", "--timeout=3600", "-o", "addopts=--import-mode=importlib", "tests/exhaustive")
+
+
+@nox.session(python=OLDEST, default=False)
+def fuzz(session: nox.Session) -> None:
+    """The property tests, a hundred times as long."""
+    install_wheel(session)
+    session.install(*group("tests"))
+    session.run("pytest", "-q", "--timeout=3600", "-k", "property or law or fuzz", env={"HYPOTHESIS_PROFILE": "long"})
