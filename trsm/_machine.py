@@ -14,10 +14,11 @@ import trio
 from trsm._core._bits import members
 from trsm._core._consensus import Kind
 from trsm._core._engine import Engine
-from trsm._core._runner import IDLE, READING, Limits, checked_limits
 from trsm._core._errors import HandlerError, MachineClosed, QueueFull, ReadOnly, listed
+from trsm._core._limits import Limits, checked_limits
 from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan, TaskHandler
+from trsm._core._runner import IDLE, READING
 from trsm._core._schema import SchemaMeta
 from trsm._core._source import Source, current_source
 from trsm._core._state import State, is_async

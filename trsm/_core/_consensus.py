@@ -67,7 +67,7 @@ class Verdict:
 
 
 def _levels(relations: Relations, active: int, request: Request, called: int, taken: int) -> list[int]:
-    """Return the options level by level: level n is reached by n steps of the shortest chain, whatever becomes of it."""
+    """Return the options level by level: level n is n steps of the shortest chain away, whatever becomes of it."""
     add, multi = relations.add, relations.multi
     if request.kind is Kind.AUTO:
         level = relations.auto & ~taken

@@ -14,6 +14,7 @@ from trsm._core._bits import members
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, ReadOnly, listed
 from trsm._core._handlers import find, table_of
+from trsm._core._limits import checked_limits
 from trsm._core._mutation import (
     EXECUTED,
     Canceled,
@@ -24,7 +25,7 @@ from trsm._core._mutation import (
 )
 from trsm._core._plan import OPENING, Plan
 from trsm._core._reasons import Explanation
-from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner, checked_limits
+from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, current_source
 from trsm._core._state import Call, State
@@ -145,7 +146,9 @@ class Engine(Runner):
 
     def __repr__(self) -> str:
         error = 1 << self._definition.error
-        plain = " ".join(f"{name}:{self._ticks[number]}" for number, name in self._active_names() if 1 << number != error)
+        plain = " ".join(
+            f"{name}:{self._ticks[number]}" for number, name in self._active_names() if 1 << number != error
+        )
         parts = [f"{type(self).__name__} {self.id!r} ({plain})"]
         if self._active & error:
             parts.append(f"[Error:{self._ticks[self._definition.error]}]")
@@ -189,7 +192,11 @@ class Engine(Runner):
     # ---- Asking -----------------------------------------------------------------------------------------------------
 
     def add(
-        self, *states: State[[], object] | Call[object], first: bool = False, scope: Cancellable | None = None, **args: object
+        self,
+        *states: State[[], object] | Call[object],
+        first: bool = False,
+        scope: Cancellable | None = None,
+        **args: object,
     ) -> Result:
         """Activate these states and what they bring, if the relations and everyone asked agree.
 
@@ -221,13 +228,21 @@ class Engine(Runner):
         return self._submit(Kind.REMOVE, states, first, scope, args)
 
     def set(
-        self, *states: State[[], object] | Call[object], first: bool = False, scope: Cancellable | None = None, **args: object
+        self,
+        *states: State[[], object] | Call[object],
+        first: bool = False,
+        scope: Cancellable | None = None,
+        **args: object,
     ) -> Result:
         """Make these states and what they bring the only active ones. Parameters, results and errors as for `add`."""
         return self._submit(Kind.SET, states, first, scope, args)
 
     def toggle(
-        self, *states: State[[], object] | Call[object], first: bool = False, scope: Cancellable | None = None, **args: object
+        self,
+        *states: State[[], object] | Call[object],
+        first: bool = False,
+        scope: Cancellable | None = None,
+        **args: object,
     ) -> Result:
         """Remove these states if all are active when its turn comes, else add them all. Otherwise as `add`."""
         called, calls = self._called(states, "toggle")
@@ -263,7 +278,9 @@ class Engine(Runner):
           ReadOnly, WrongThread: as for `add`.
         """
         if not isinstance(error, Exception):
-            raise TypeError(f"add_error({error!r}): only an Exception can become a state; let everything else propagate")
+            raise TypeError(
+                f"add_error({error!r}): only an Exception can become a state; let everything else propagate"
+            )
         self._check_thread("add_error")
         if self._phase == READING:
             raise ReadOnly(self._read_only("add_error"))
@@ -328,7 +345,9 @@ class Engine(Runner):
             raise MutationError(f'explain({kind!r}): write "add", "remove", "set", "toggle" or "mutate"')
         self._check_thread("explain")
         plan = self._plan(request)
-        refusal = None if self._phase == READING or not plan.accepted else self._asked(plan, Mutation(request, calls=calls))
+        refusal = (
+            None if self._phase == READING or not plan.accepted else self._asked(plan, Mutation(request, calls=calls))
+        )
         return self._explained(request, self._active, refusal)
 
     def _asked(self, plan: Plan, mutation: Mutation) -> Refusal | None:
@@ -358,18 +377,24 @@ class Engine(Runner):
 
     def _mask(self, states: tuple[object, ...], doing: str) -> int:
         if not states:
-            raise MutationError(f"{doing}() names no state: write at least one, such as {self._definition.states[0].qualified_name}")
+            raise MutationError(
+                f"{doing}() names no state: write at least one, such as {self._definition.states[0].qualified_name}"
+            )
         mask = 0
         for state in states:
             if isinstance(state, Call):
-                raise MutationError(f"{doing}: {cast('Call[object]', state).state}(…) carries arguments, which nobody would read here")
+                raise MutationError(
+                    f"{doing}: {cast('Call[object]', state).state}(…) carries arguments, which nobody would read here"
+                )
             mask |= 1 << self._definition.number(state, doing)
         return mask
 
     def _called(self, states: tuple[object, ...], doing: str) -> tuple[int, dict[int, object] | None]:
         """Return called states as a mask, and the arguments of those that were called with some."""
         if not states:
-            raise MutationError(f"{doing}() names no state: write at least one, such as {self._definition.states[0].qualified_name}")
+            raise MutationError(
+                f"{doing}() names no state: write at least one, such as {self._definition.states[0].qualified_name}"
+            )
         mask = 0
         calls: dict[int, object] = {}
         for value in states:
@@ -379,7 +404,9 @@ class Engine(Runner):
                 state = call.state
                 number = self._definition.number(state, doing)
                 if number in calls:
-                    raise MutationError(f"{doing}: {call.state} is called twice with arguments: make two mutations of it")
+                    raise MutationError(
+                        f"{doing}: {call.state} is called twice with arguments: make two mutations of it"
+                    )
                 if self._definition.states[number]._args is not None:
                     calls[number] = call.args
             else:
@@ -395,7 +422,9 @@ class Engine(Runner):
             missing = missing_arguments(state._args)
             if missing:
                 fields = ", ".join(f"{field}=…" for field in missing)
-                raise MutationError(f"{doing}({state}): {state} needs {listed(missing)}: write {state.qualified_name}({fields})")
+                raise MutationError(
+                    f"{doing}({state}): {state} needs {listed(missing)}: write {state.qualified_name}({fields})"
+                )
 
     def _both(self, add: object, remove: object, *, check: bool = True) -> tuple[Request, dict[int, object] | None]:
         added, removed = _several(add), _several(remove)

@@ -86,7 +86,7 @@ def _in_class(cls: type) -> tuple[Found, ...]:
         base, value = values[name]
         if not callable(unwrapped(value)):
             raise HandlerError(
-                f"{base.__qualname__}.{name} = {value!r} overrides a handler ({held[0].describe()}) with something that "
+                f"{base.__qualname__}.{name} = {value!r} overrides a handler ({held[0].describe()}) with what "
                 "cannot be called: override it with a function that does nothing"
             )
         if isinstance(value, (staticmethod, classmethod)):

@@ -1,4 +1,4 @@
-"""Why a state does not come, or does not stay: the reasons of DESIGN section 4, told in sentences. Worked out on demand."""
+"""Why a state does not come, or does not stay: the reasons of DESIGN section 4, told in sentences, on demand."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ class Explainer:
             return f"{name} is called"
         if self.verdict.incumbents >> state & 1:
             if self.found >> state & 1:
-                how = "it is latched" if self.relations.latch >> state & 1 else f"nothing in this mutation removes {name}"
+                how = (
+                    "it is latched" if self.relations.latch >> state & 1 else f"nothing in this mutation removes {name}"
+                )
                 return f"{name} stays, because {how}"
             return f"{name} was active, and nothing in this mutation removes it directly"
         bringers = self.relations.added_by[state] & self._bringing()
@@ -172,7 +174,11 @@ class Explainer:
         if candidates >> state & 1 and self.reason(state) is not None:
             return f"which is not there; {self.sentence(state, told)}"
         if self.active >> state & 1:
-            return "which this mutation removes" if self.request.kind is not Kind.SET else "which this mutation does not set"
+            return (
+                "which this mutation removes"
+                if self.request.kind is not Kind.SET
+                else "which this mutation does not set"
+            )
         told.add(state)
         return f"which is inactive, and nothing in this mutation activates {name}"
 

@@ -14,14 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import ClassVar, cast
-
-import attrs
+from typing import ClassVar
 
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
 from trsm._core._handlers import Table, table_of
+from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, Result
 from trsm._core._plan import Handler, Plan, Step
 from trsm._core._reasons import Explainer, Explanation
@@ -39,30 +38,6 @@ IDLE, RUNNING, READING = 0, 1, 2
 _numbers = itertools.count(1)
 _LAST_TURNS = 100
 """How many turns before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
-
-
-@attrs.frozen
-class Limits:
-    """The bounds of a machine."""
-
-    queue_limit: int = 1000
-    drain_limit: int = 10_000
-    handler_budget: float = 0.1
-
-
-DEFAULT_LIMITS = Limits()
-
-
-def checked_limits(queue_limit: int, drain_limit: int, handler_budget: float) -> Limits:
-    """Return the limits, if they are such.
-
-    Raises:
-      ValueError: one is not a positive number.
-    """
-    for name, value in (("queue_limit", queue_limit), ("drain_limit", drain_limit), ("handler_budget", handler_budget)):
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-            raise ValueError(f"{name}={value!r}: write a positive number")
-    return Limits(queue_limit, drain_limit, handler_budget)
 
 
 class Refusal:
@@ -118,7 +93,12 @@ class Runner:
     _runs_tasks: ClassVar[bool] = False
 
     def _start(
-        self, schema: SchemaMeta, handlers: tuple[object, ...], id: str | None, limits: Limits, tracers: tuple[Tracer, ...]
+        self,
+        schema: SchemaMeta,
+        handlers: tuple[object, ...],
+        id: str | None,
+        limits: Limits,
+        tracers: tuple[Tracer, ...],
     ) -> None:
         definition = schema._definition
         table = table_of(definition, handlers)
@@ -174,7 +154,7 @@ class Runner:
         """The ticks of all states now, as an immutable vector."""
         return Ticks(self._definition, tuple(self._ticks))
 
-    # ---- Messages and tracers -------------------------------------------------------------------------------------------
+    # ---- Messages and tracers ---------------------------------------------------------------------------------------
 
     def _check_thread(self, doing: str) -> None:
         if get_ident() != self._thread:
@@ -197,7 +177,9 @@ class Runner:
         handler = refusal.handler
         refused = {handler.state: handler.name} if handler.state >= 0 else {}
         on = f" of {self._definition.relations.names[handler.state]}" if handler.state >= 0 else ""
-        how = f"{handler.kind}{on} ({handler.name}) " + ("refused" if refusal.error is None else f"raised {refusal.error!r}")
+        how = f"{handler.kind}{on} ({handler.name}) " + (
+            "refused" if refusal.error is None else f"raised {refusal.error!r}"
+        )
         return Explainer(self._definition.relations, active, request, refused).explain(how)
 
     def _retable(self, table: Table) -> None:
@@ -229,7 +211,7 @@ class Runner:
                 self._tracers = tuple(one for one in self._tracers if one is not tracer)
                 logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
 
-    # ---- The queue ------------------------------------------------------------------------------------------------------
+    # ---- The queue --------------------------------------------------------------------------------------------------
 
     def _toggled(self, mask: int) -> Request:
         if self._active & mask == mask:
@@ -246,13 +228,16 @@ class Runner:
         request = mutation.request
         if not first and queue and request is not None and mutation.is_plain:
             last = queue[-1]
-            plain = request.kind is not Kind.SET and not (request.called | request.dropped) & self._definition.relations.multi
+            plain = (
+                request.kind is not Kind.SET
+                and not (request.called | request.dropped) & self._definition.relations.multi
+            )
             if plain and last.request is request and last.is_plain and last.outcome is not None:
                 return last.outcome
         if len(queue) + len(firsts) >= self._limits.queue_limit:
             raise QueueFull(
-                f"the queue of machine {self.id!r} holds {self._limits.queue_limit} mutations, its queue_limit: this one was "
-                "refused, those are kept; make fewer in one transition, or open the machine with a higher queue_limit"
+                f"the queue of machine {self.id!r} holds {self._limits.queue_limit} mutations, its queue_limit: this one "
+                "was refused, those are kept; make fewer in one transition, or open the machine with a higher queue_limit"
             )
         if first:
             mutation.outcome = Queued(self._queue_tick + 1)
@@ -340,8 +325,8 @@ class Runner:
             self._unhandled_error(error)
         self._unhandled_error(
             NotSettled(
-                f"machine {self.id!r} did not settle within {limit} transitions (drain_limit); {names} went round: handlers "
-                "feed themselves; break the circle, or let a task do it, which checkpoints"
+                f"machine {self.id!r} did not settle within {limit} transitions (drain_limit); {names} went round: "
+                "handlers feed themselves; break the circle, or let a task do it, which checkpoints"
             )
         )
 
@@ -402,9 +387,7 @@ class Runner:
         elif error is not None:
             self._escape(error)
 
-    def _negotiate(
-        self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None
-    ) -> Refusal | None:
+    def _negotiate(self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None) -> Refusal | None:
         """Ask everyone in order; return the first refusal. `answers` are remembered when a target is taken again."""
         bound = self._bound
         phase, running, outer = self._phase, self._running, self._transition
@@ -437,7 +420,7 @@ class Runner:
         return None
 
     def _execute(self, plan: Plan, transition: Transition) -> int:
-        """Commit a plan and run its final handlers, and the removal that a fault brings; return the states that failed."""
+        """Commit a plan, run its final handlers, and the removal that a fault brings; return the states that failed."""
         failure = self._commit(plan, transition, 0)
         removal = None
         if failure is not None:
@@ -454,7 +437,7 @@ class Runner:
         return 0 if failure is None else failure.failed
 
     def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
-        """Change active states and ticks at once, then call the final handlers, but no ``on_exit`` of `silent` states."""
+        """Change active states and ticks at once, then call the final handlers; no ``on_exit`` of `silent` states."""
         moved = plan.moved
         self._tick = transition.tick = self._tick + 1
         self._last = transition
@@ -551,7 +534,8 @@ class Runner:
     def current_source(self) -> Source:
         """Return the record of the handler that runs now."""
         transition, handler = self._transition, self._running
-        assert transition is not None and handler is not None  # only asked while CAUSE names this engine
+        assert transition is not None  # only asked while CAUSE names this engine
+        assert handler is not None  # the same
         return self._source_of(transition, handler)
 
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
@@ -645,7 +629,7 @@ class Runner:
         if rest is not None and (not handled or failed >> definition.error & 1):
             self._unhandled_error(rest)
 
-    # ---- Closing --------------------------------------------------------------------------------------------------------
+    # ---- Closing ----------------------------------------------------------------------------------------------------
 
     def _close_now(self) -> None:
         self._close_wanted = False
@@ -691,12 +675,17 @@ class _Failure:
         """States whose ``on_exit`` does not run in the removal: nothing of them had begun."""
 
 
+def _rest_of_group(
+    group: ExceptionGroup[Exception], catches: tuple[type[Exception], ...]
+) -> ExceptionGroup[Exception] | None:
+    taken, rest = group.split(catches)
+    return group if taken is None else rest
+
+
 def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception | None:
     """Return what ``except*`` would leave of an exception; None if it takes all of it."""
     if isinstance(error, ExceptionGroup):
-        group: ExceptionGroup[Exception] = error
-        taken, rest = group.split(catches)
-        return group if taken is None else rest
+        return _rest_of_group(error, catches)
     return None if isinstance(error, catches) else error
 
 

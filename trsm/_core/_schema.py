@@ -71,13 +71,17 @@ class Definition:
             known = state in self.relations.names
             hint = f"write {self.name}.{state}" if known else nearest(state, self.relations.names)
             raise MutationError(f"{doing}: {state!r} is a name, and a state is due: {hint}")
-        raise MutationError(f"{doing}: {state!r} is no state: write one of {self.name}, such as {self.states[0].qualified_name}")
+        raise MutationError(
+            f"{doing}: {state!r} is no state: write one of {self.name}, such as {self.states[0].qualified_name}"
+        )
 
     def _by_lineage(self, state: State[..., object], doing: str) -> int:
         found = self.numbers.get(state._lineage)
         if found is None:
             if str(state) in self.relations.names:
-                hint = f"{self.name} has a {state} of its own, and equal names do not make them one: write {self.name}.{state}"
+                hint = (
+                    f"{self.name} has a {state} of its own, and equal names make them no one: write {self.name}.{state}"
+                )
             else:
                 hint = nearest(str(state), self.relations.names)
             raise UnknownState(f"{doing}: {state.qualified_name} is not a state of {self.name}: {hint}")
@@ -152,8 +156,8 @@ def _collected(schema: SchemaMeta, declared: dict[str, State[..., object]]) -> d
             name == lineage.name and any(name in base and base[name]._lineage is lineage for base in bases)
         ):
             raise SchemaError(
-                f"{schema.__name__}.{name} is made from {lineage.qualified_name}: a state is extended or replaced under "
-                f"its own name, in a class that inherits {lineage.qualified_name.partition('.')[0]}"
+                f"{schema.__name__}.{name} is made from {lineage.qualified_name}: a state is extended and replaced "
+                f"under its own name, in a class that inherits {lineage.qualified_name.partition('.')[0]}"
             )
         if name == "Error" and lineage is not ERROR:
             raise SchemaError(f"{schema.__name__}.Error is built in: write Error = Schema.Error.extend(…) to add to it")
@@ -182,7 +186,9 @@ class _Compiler:
         else:
             owner = target._owner
             if owner is None:
-                self._fail(state, f"{relation}= holds a state that is declared nowhere: give it a name in the class body")
+                self._fail(
+                    state, f"{relation}= holds a state that is declared nowhere: give it a name in the class body"
+                )
             if owner not in self.schema.__mro__:
                 self._fail(
                     state,
@@ -232,7 +238,10 @@ class _Compiler:
         for state, mask in enumerate(remove):
             for number in members(mask & errors):
                 if latch >> state & 1:
-                    self._fail(state, f"it is latched and removes the error state {self.names[number]}: no state may refuse an error for ever")
+                    self._fail(
+                        state,
+                        f"it is latched and removes the error state {self.names[number]}: nothing refuses an error for ever",
+                    )
                 remove[number] |= 1 << state
         self._check_contradictions(require, add, remove, latch)
         loop = cycle(tuple(after))
@@ -252,9 +261,13 @@ class _Compiler:
         self, number: int, auto: int, multi: int, latch: int, require: list[int], remove: list[int]
     ) -> None:
         if auto >> number & 1 or latch >> number & 1 or not multi >> number & 1:
-            self._fail(number, "an error state comes with an error and may come again: it is multi, and neither auto nor latch")
+            self._fail(
+                number, "an error state comes with an error and may come again: it is multi, and neither auto nor latch"
+            )
         if number == len(self.states) - 1 and require[number]:
-            self._fail(number, f"Error requires {listed(self._named(require[number]))}: an error comes whatever is active")
+            self._fail(
+                number, f"Error requires {listed(self._named(require[number]))}: an error comes whatever is active"
+            )
         if remove[number] & latch:
             self._fail(
                 number,
@@ -271,11 +284,17 @@ class _Compiler:
                 both = masks[state] & remove[state]
                 if both:
                     other = self._named(both)[0]
-                    mutual = "" if state in self._removers(state, both) else f" (because {other} removes it, and it is an error state)"
+                    mutual = (
+                        ""
+                        if state in self._removers(state, both)
+                        else f" (because {other} removes it, and it is an error state)"
+                    )
                     self._fail(state, f"it both {relation} and removes {other}{mutual}: one of the two has to go")
             if latch >> state & 1 and require[state] & ~latch:
                 other = self._named(require[state] & ~latch)[0]
-                self._fail(state, f"it is latched and requires {other}, which is not: {other} could leave under it; latch both")
+                self._fail(
+                    state, f"it is latched and requires {other}, which is not: {other} could leave under it; latch both"
+                )
 
     def _removers(self, state: int, both: int) -> set[int]:
         """Return {state} if it was itself written to remove one of `both`, else an empty set."""
@@ -322,14 +341,18 @@ class SchemaMeta(type):
 
     def __setattr__(cls, name: str, value: object) -> None:
         if _is_public(name):
-            raise SchemaError(f"{cls.__name__}.{name} cannot be set: a schema is frozen once made; inherit from it instead")
+            raise SchemaError(
+                f"{cls.__name__}.{name} cannot be set: a schema is frozen once made; inherit from it instead"
+            )
         type.__setattr__(cls, name, value)
 
     def __delattr__(cls, name: str) -> None:
         raise SchemaError(f"{cls.__name__}.{name} cannot be deleted: a schema is frozen once made")
 
     def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
-        raise SchemaError(f"{cls.__name__} is a schema and has no instances: open a machine, open_machine({cls.__name__})")
+        raise SchemaError(
+            f"{cls.__name__} is a schema and has no instances: open a machine, open_machine({cls.__name__})"
+        )
 
     if not TYPE_CHECKING:  # to a type checker, a state that is not declared is an error
 

@@ -171,9 +171,7 @@ class State(Generic[P, A_co]):
         )
         self._fill(properties, args, self)
 
-    def _fill(
-        self, properties: Properties, args: Callable[..., object] | None, lineage: State[..., object]
-    ) -> None:
+    def _fill(self, properties: Properties, args: Callable[..., object] | None, lineage: State[..., object]) -> None:
         put = object.__setattr__
         put(self, "_name", None)
         put(self, "_owner", None)
@@ -525,7 +523,7 @@ def is_async(function: object) -> bool:
     """Return whether calling `function` gives an awaitable, as far as can be told without calling it."""
     while isinstance(function, functools.partial):
         function = cast("Callable[..., object]", function.func)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(vars(type(function)).get("__call__"))
 
 
 def check_colour(mark: Mark, function: object) -> None:

@@ -52,7 +52,7 @@ class Transition:
 
     @property
     def kind(self) -> str:
-        """``add``, ``remove``, ``set`` or ``mutate``; or ``auto``, ``error``, ``removal`` (after a fault), ``close``, ``open``."""
+        """``add``, ``remove``, ``set`` or ``mutate``; or ``auto``, ``error``, ``removal``, ``close``, ``open``."""
         return self._plan.request.kind.name.lower()
 
     @property
@@ -62,7 +62,7 @@ class Transition:
 
     @property
     def called(self) -> tuple[State[..., object], ...]:
-        """The states that the mutation called, in declaration order; those that a ``remove`` drops are in ``dropped``."""
+        """The states that the mutation called, in declaration order; what a ``remove`` drops is in ``dropped``."""
         return self._states(self._plan.request.called)
 
     @property
@@ -74,7 +74,9 @@ class Transition:
     @property
     def args(self) -> Mapping[str, object]:
         """The free keywords of the mutation."""
-        return _NO_ARGS if self._mutation is None or self._mutation.args is None else MappingProxyType(self._mutation.args)
+        return (
+            _NO_ARGS if self._mutation is None or self._mutation.args is None else MappingProxyType(self._mutation.args)
+        )
 
     def args_of(self, state: State[..., A]) -> A:
         """Return the instance of a state's args class that it was called with, or one with the class's defaults.
@@ -136,5 +138,8 @@ class Transition:
 
     def __repr__(self) -> str:
         names = self._definition.relations.names
-        signs = [f"+{names[number]}" for number in self._plan.entering] + [f"-{names[number]}" for number in self._plan.leaving]
-        return f"<Transition {self.tick} {self.kind}: {' '.join(signs) or 'no change'}{' (dry run)' if self.dry_run else ''}>"
+        signs = [f"+{names[number]}" for number in self._plan.entering] + [
+            f"-{names[number]}" for number in self._plan.leaving
+        ]
+        end = " (dry run)" if self.dry_run else ""
+        return f"<Transition {self.tick} {self.kind}: {' '.join(signs) or 'no change'}{end}>"
