@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
@@ -236,8 +236,8 @@ class Runner:
                 return last.outcome
         if len(queue) + len(firsts) >= self._limits.queue_limit:
             raise QueueFull(
-                f"the queue of machine {self.id!r} holds {self._limits.queue_limit} mutations, its queue_limit: this one "
-                "was refused, those are kept; make fewer in one transition, or open the machine with a higher queue_limit"
+                f"the queue of machine {self.id!r} holds {self._limits.queue_limit} mutations, its queue_limit: this "
+                "one was refused, those are kept; make fewer in one transition, or open it with a higher queue_limit"
             )
         if first:
             mutation.outcome = Queued(self._queue_tick + 1)
@@ -675,17 +675,12 @@ class _Failure:
         """States whose ``on_exit`` does not run in the removal: nothing of them had begun."""
 
 
-def _rest_of_group(
-    group: ExceptionGroup[Exception], catches: tuple[type[Exception], ...]
-) -> ExceptionGroup[Exception] | None:
-    taken, rest = group.split(catches)
-    return group if taken is None else rest
-
-
 def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception | None:
     """Return what ``except*`` would leave of an exception; None if it takes all of it."""
     if isinstance(error, ExceptionGroup):
-        return _rest_of_group(error, catches)
+        group = cast("ExceptionGroup[Exception]", error)
+        taken, rest = group.split(catches)
+        return group if taken is None else rest
     return None if isinstance(error, catches) else error
 
 
@@ -700,5 +695,5 @@ def _check_returned(handler: Handler, value: object) -> None:
         if callable(close):
             close()
         raise HandlerError(
-            f"{handler.kind} handler {handler.name} returned {value!r}, which nobody would await: make it a task, async def"
+            f"{handler.kind} handler {handler.name} returned {value!r}, which nobody would await: make it a task"
         )

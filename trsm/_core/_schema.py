@@ -240,7 +240,7 @@ class _Compiler:
                 if latch >> state & 1:
                     self._fail(
                         state,
-                        f"it is latched and removes the error state {self.names[number]}: nothing refuses an error for ever",
+                        f"it is latched and removes the error state {self.names[number]}: nothing refuses an error",
                     )
                 remove[number] |= 1 << state
         self._check_contradictions(require, add, remove, latch)
