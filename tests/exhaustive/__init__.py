@@ -1,0 +1,1 @@
+"""What takes minutes: run by a session of its own, not by the ordinary suite."""
