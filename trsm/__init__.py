@@ -27,7 +27,8 @@ from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Tracer
-from trsm._machine import Machine, Transition, open_machine
+from trsm._machine import Machine, Transition
+from trsm._opening import open_machine
 from trsm._scopes import StateScope
 from trsm._waiters import Waiter, Watch, wait_all, wait_any
 

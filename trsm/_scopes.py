@@ -7,6 +7,8 @@ from types import TracebackType
 
 import trio
 
+from trsm._protection import protect
+
 
 class StateScope:
     """What ``while_active`` and ``while_inactive`` return: a context manager, usable once, over a trio cancel scope.
@@ -22,7 +24,6 @@ class StateScope:
         self._leave = leave
         self._scope: trio.CancelScope | None = None
 
-    @trio.lowlevel.enable_ki_protection
     def __enter__(self) -> trio.CancelScope:
         if self._scope is not None:
             raise RuntimeError("a state's scope is usable once: call while_active(…) again for another")
@@ -31,7 +32,6 @@ class StateScope:
         self._enter(scope)
         return scope
 
-    @trio.lowlevel.enable_ki_protection
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
@@ -42,3 +42,6 @@ class StateScope:
         assert scope is not None  # `with` calls __enter__ first
         self._leave(scope)
         return scope.__exit__(exc_type, exc_value, traceback)
+
+
+protect(__name__)

@@ -5,29 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, cast
 
+import attrs
 import trio
 
 from trsm._core._plan import TaskHandler
 from trsm._core._source import CAUSE, Source
 from trsm._core._transition import Transition
-
-T = TypeVar("T")
+from trsm._protection import protect, unprotected
 
 
 class Owner(Protocol):
     """The machine, as its tasks see it."""
 
-    def call_task(self, handler: TaskHandler, transition: Transition) -> Awaitable[object]:
-        """Call the task's function."""
+    def task_returned(self, handler: TaskHandler, value: object) -> None:
+        """Do what ``then=`` asks for."""
         ...  # a protocol's methods have no body to run
 
-    def task_returned(self, handler: TaskHandler, transition: Transition, value: object) -> None:
-        """Do what ``then=`` asks for."""
-        ...
-
-    def task_failed(self, handler: TaskHandler, error: BaseException, source: Source) -> BaseException | None:
+    def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
         """Turn exceptions into errors of the machine; return what is none."""
         ...
 
@@ -44,10 +40,15 @@ class Owner(Protocol):
         ...
 
 
-@trio.lowlevel.disable_ki_protection
-async def _unprotected(awaitable: Awaitable[T]) -> T:
-    """Run the user's part of a task where Ctrl-C may land."""
-    return await awaitable
+@attrs.frozen(eq=False)
+class Activation:
+    """One activation of a state, for one of its tasks: everything that the task is run with."""
+
+    handler: TaskHandler
+    work: Callable[..., object]
+    """The task's function, with the object that it belongs to: called with the transition, it gives an awaitable."""
+    transition: Transition
+    source: Source
 
 
 class Slot:
@@ -64,11 +65,11 @@ class Slot:
         """Whose user code runs; invariant: None exactly if `running` is 0."""
         self.parked: dict[trio.lowlevel.Task, None] = {}
 
-    def start(self, handler: TaskHandler, transition: Transition, source: Source) -> None:
+    def start(self, activation: Activation) -> None:
         """Start one task for an activation, or let it wait where the state's ``limit`` is reached."""
         if self.instance is None:
             self.instance = Instance(self)
-        self.instance.start(handler, transition, source)
+        self.instance.start(activation)
 
     def end(self, reason: str) -> None:
         """End the present instance: all its tasks are cancelled, and none that waits begins."""
@@ -111,22 +112,23 @@ class Instance:
         """Why it ended; None while it lives."""
         self.scopes: dict[trio.CancelScope, None] = {}
         self.active: dict[TaskHandler, int] = {}
-        self.waiting: dict[TaskHandler, deque[tuple[Transition, Source]]] = {}
+        self.waiting: dict[TaskHandler, deque[Activation]] = {}
 
-    def start(self, handler: TaskHandler, transition: Transition, source: Source) -> None:
+    def start(self, activation: Activation) -> None:
         """Start a task, or queue the activation."""
+        handler = activation.handler
         if handler.limit is not None and self.active.get(handler, 0) >= handler.limit:
             waiting = self.waiting.setdefault(handler, deque())
             if len(waiting) >= self.slot.queue_limit:
                 self.slot.owner.task_overflow(handler)
                 return
-            waiting.append((transition, source))
+            waiting.append(activation)
             return
         self.active[handler] = self.active.get(handler, 0) + 1
 
         @trio.lowlevel.enable_ki_protection
         async def run() -> None:
-            await self.run(handler, transition, source)
+            await self.run(activation)
 
         self.slot.owner.spawn(run, handler.name)
 
@@ -137,41 +139,46 @@ class Instance:
         for scope in self.scopes:
             scope.cancel(reason)
 
-    @trio.lowlevel.enable_ki_protection
-    async def run(self, handler: TaskHandler, transition: Transition, source: Source) -> None:
+    async def run(self, activation: Activation) -> None:
         """Run one task from its first step to its last, whatever becomes of it."""
+        handler = activation.handler
         owner = self.slot.owner
         try:
             with trio.CancelScope() as scope:
                 if self.over is not None:
                     return
                 self.scopes[scope] = None
-                CAUSE.set(source)
+                CAUSE.set(activation.source)
                 try:
                     await self.slot.turn(self)
                     try:
-                        value = await self._user(handler, transition)
+                        value = await _work(activation)
                     finally:
                         self.slot.done()
                 except BaseException as error:
-                    left = owner.task_failed(handler, error, source)
+                    left = owner.task_failed(handler, error)
                     if left is error:
                         raise
                     if left is not None:
                         raise left from None
                 else:
                     if self.over is None:
-                        owner.task_returned(handler, transition, value)
+                        owner.task_returned(handler, value)
                 finally:
                     del self.scopes[scope]
         finally:
             self.active[handler] -= 1
             waiting = self.waiting.get(handler)
             if waiting and self.over is None:
-                self.start(handler, *waiting.popleft())
+                self.start(waiting.popleft())
             owner.task_ended()
 
-    async def _user(self, handler: TaskHandler, transition: Transition) -> object:
-        deadline = contextlib.nullcontext() if handler.timeout is None else trio.fail_after(handler.timeout)
-        with deadline:
-            return await _unprotected(self.slot.owner.call_task(handler, transition))
+
+async def _work(activation: Activation) -> object:
+    timeout = activation.handler.timeout
+    deadline = contextlib.nullcontext() if timeout is None else trio.fail_after(timeout)
+    with deadline:
+        return await unprotected(cast("Awaitable[object]", activation.work(activation.transition)))
+
+
+protect(__name__)

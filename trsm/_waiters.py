@@ -11,6 +11,7 @@ import trio
 from trsm._core._errors import MachineClosed
 from trsm._core._ticks import Ticks
 from trsm._core._transition import Transition
+from trsm._protection import protect
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -414,3 +415,6 @@ class Watch:
             raise StopAsyncIteration
         self._is_fresh = False
         return self._ticks()
+
+
+protect(__name__)

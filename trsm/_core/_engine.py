@@ -97,16 +97,20 @@ class Engine(Runner):
         Raises:
           UnknownState: a state is not one of the schema.
           MutationError: no state was given, or something else than a state.
+          WrongThread: called from another thread.
         """
+        self._check_thread("is_active")
         mask = self._mask(states, "is_active")
         return self._active & mask == mask
 
     def is_inactive(self, *states: State[..., object]) -> bool:
         """Return whether none of these states is active. Raises as `is_active`."""
+        self._check_thread("is_inactive")
         return not self._active & self._mask(states, "is_inactive")
 
     def any_active(self, *states: State[..., object]) -> bool:
         """Return whether at least one of these states is active. Raises as `is_active`."""
+        self._check_thread("any_active")
         return bool(self._active & self._mask(states, "any_active"))
 
     def __contains__(self, state: State[..., object]) -> bool:
@@ -114,6 +118,7 @@ class Engine(Runner):
 
     def tick(self, state: State[..., object]) -> int:
         """Return the tick of a state: odd while it is active. Raises as `is_active`."""
+        self._check_thread("tick")
         return self._ticks[self._definition.number(state, "tick")]
 
     @property
@@ -271,7 +276,8 @@ class Engine(Runner):
         """Activate ``Error``, and every `ErrorState` that catches this exception, as if a handler had raised it.
 
         Returns:
-          As `add`; it is never refused by a full queue. If nothing handles it, the machine closes.
+          As `add`; it is never refused by a full queue. If nothing handles it, the machine closes. On a machine that
+          is closing it is canceled, and the error joins those that leave the block.
 
         Raises:
           TypeError: it is no `Exception`: nothing, `BaseException` and cancellation are never errors.
@@ -285,6 +291,7 @@ class Engine(Runner):
         if self._phase == READING:
             raise ReadOnly(self._read_only("add_error"))
         if self._closing:
+            self._late_error(error)
             return Canceled(self._closing_reason())
         self._fault(error, current_source())
         if self._phase == RUNNING:
@@ -302,11 +309,13 @@ class Engine(Runner):
         """
         called, calls = self._called(states, "can_add")
         self._check_arguments(called, calls, "can_add")
+        self._check_thread("can_add")
         return self._would(Mutation(self._definition.request(Kind.ADD, called), args=args or None, calls=calls))
 
     def can_remove(self, *states: State[..., object], **args: object) -> bool:
         """Return whether `remove` would be executed now. Otherwise as `can_add`."""
         dropped = self._mask(states, "can_remove")
+        self._check_thread("can_remove")
         return self._would(Mutation(self._definition.request(Kind.REMOVE, 0, dropped), args=args or None))
 
     def explain(
@@ -357,21 +366,17 @@ class Engine(Runner):
         transition = self._new_transition(plan, mutation)
         transition.dry_run = True
         refusal = self._negotiate(plan, transition, None)
-        if self._phase == IDLE and self._faults:
-            self._drain(None)  # a handler had a child whose error became one of this machine
+        self._catch_up()
         if refusal is not None and refusal.error is not None:
             raise refusal.error
         return refusal
 
     def _would(self, mutation: Mutation) -> bool:
-        self._check_thread("can_…")
         if self._closing:
             return False
         assert mutation.request is not None  # can_add and can_remove make requests, never toggles
         plan = self._plan(mutation.request)
         return plan.accepted and (self._phase == READING or self._asked(plan, mutation) is None)
-
-    # ---- Checking what was asked ------------------------------------------------------------------------------------
 
     # ---- Checking what was asked ------------------------------------------------------------------------------------
 
@@ -488,9 +493,10 @@ class Engine(Runner):
         return self._submit_mutation(Mutation(request, args=args or None, calls=calls, scope=scope), first)
 
     def _submit_mutation(self, mutation: Mutation, first: bool) -> Result:
-        self._check_thread("a mutation")
+        doing = "toggle" if mutation.request is None else mutation.request.kind.name.lower()
+        self._check_thread(doing)
         if self._phase == READING:
-            raise ReadOnly(self._read_only("a mutation"))
+            raise ReadOnly(self._read_only(doing))
         if mutation.request is None and mutation.toggle & ~self._active:
             self._check_arguments(mutation.toggle, mutation.calls, "toggle")
         if self._closing:
@@ -515,11 +521,7 @@ class Engine(Runner):
         self._check_thread("close")
         if self._phase == READING:
             raise ReadOnly(self._read_only("close"))
-        if self._closing or self._close_wanted:
-            return
-        self._close_wanted = True
-        if self._phase == IDLE:
-            self._drain(None)
+        self._want_close()
 
 
 def _several(states: object) -> tuple[object, ...]:

@@ -261,6 +261,11 @@ class Runner:
             self._surface()
         return outcome
 
+    def _catch_up(self) -> None:
+        """Run what came up while handlers or predicates were asked outside of a transition."""
+        if self._phase == IDLE and (self._faults or self._unhandled or self._close_wanted):
+            self._drain(None)
+
     def _take(self, mutation: Mutation) -> Executed | Canceled:
         """Give one mutation its turn."""
         scope = mutation.scope
@@ -631,6 +636,12 @@ class Runner:
 
     # ---- Closing ----------------------------------------------------------------------------------------------------
 
+    def _want_close(self) -> None:
+        """Close now, or after the present transition; nothing happens if that is under way."""
+        if not (self._closing or self._close_wanted):
+            self._close_wanted = True
+            self._catch_up()
+
     def _close_now(self) -> None:
         self._close_wanted = False
         if self._closing:
@@ -649,6 +660,11 @@ class Runner:
         self._closed()
 
     # ---- What the shell adds ----------------------------------------------------------------------------------------
+
+    def _late_error(self, error: Exception) -> None:
+        """Called with an error that is reported while closing, or after it."""
+        if self._phase == RUNNING:
+            self._unhandled_error(error)
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
         """Called right after a commit that moved a watched state, before any final handler."""

@@ -15,7 +15,6 @@ from trsm._core._order import cycle
 from trsm._core._relations import Relations
 from trsm._core._state import (
     ERROR,
-    Call,
     ErrorState,
     Final,
     Mark,
@@ -438,11 +437,3 @@ class Schema(metaclass=SchemaMeta):
 
     Error = ERROR
     """Active after an exception in a handler or task, with the exception in ``machine.error``; multi, always last."""
-
-
-def call_parts(value: object) -> tuple[object, Call[object] | None]:
-    """Split what a mutation was given into a state and, if it is a call, the call."""
-    if isinstance(value, Call):
-        call = cast("Call[object]", value)
-        return call.state, call
-    return value, None

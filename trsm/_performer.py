@@ -1,0 +1,224 @@
+"""What an engine commits, performed on trio: scopes end, tasks start and end (DESIGN section 6)."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, cast
+
+import trio
+
+from trsm._core._bits import members
+from trsm._core._consensus import Kind
+from trsm._core._engine import Engine
+from trsm._core._errors import HandlerError, MachineClosed, QueueFull
+from trsm._core._mutation import Mutation
+from trsm._core._plan import Plan, TaskHandler
+from trsm._core._source import current_source
+from trsm._core._state import State
+from trsm._core._transition import Transition
+from trsm._protection import protect
+from trsm._scopes import StateScope
+from trsm._tasks import Activation, Slot
+
+logger = logging.getLogger("trsm")
+
+
+class Performer(Engine):
+    """The half of a machine that performs: it owns the cancel scopes and the tasks that belong to states."""
+
+    __slots__ = ("_context", "_joined", "_nursery", "_scopes", "_slots", "_task_count")
+
+    _runs_tasks: ClassVar[bool] = True
+
+    _nursery: trio.Nursery
+    _context: contextvars.Context
+    _joined: trio.Event | None
+    """Set when the last task has ended; made when somebody waits for it."""
+    _scopes: dict[tuple[int, bool], dict[trio.CancelScope, None]] | None
+    """(state, whether they end when it is active) -> scopes."""
+    _slots: dict[int, Slot] | None
+    _task_count: int
+
+    # ---- Scopes -----------------------------------------------------------------------------------------------------
+
+    def while_active(self, state: State[..., object]) -> StateScope:
+        """Return a context manager over a trio cancel scope that ends with the present instance of `state`.
+
+        It is cancelled in the same step in which the state leaves, with the reason, and from the start if the state is
+        not active at ``with``. Usable once; each user gets a scope of its own.
+
+        Raises:
+          UnknownState, MutationError: `state` is not a state of the schema.
+          WrongThread: called from another thread.
+        """
+        self._check_thread("while_active")
+        return self._state_scope(self._definition.number(state, "while_active"), ends_active=False)
+
+    def while_inactive(self, state: State[..., object]) -> StateScope:
+        """Return a context manager over a trio cancel scope that ends when `state` activates, or the machine closes.
+
+        Otherwise as `while_active`.
+        """
+        self._check_thread("while_inactive")
+        return self._state_scope(self._definition.number(state, "while_inactive"), ends_active=True)
+
+    def _state_scope(self, number: int, *, ends_active: bool) -> StateScope:
+        return StateScope(
+            functools.partial(self._enter_scope, number, ends_active),
+            functools.partial(self._leave_scope, number, ends_active),
+        )
+
+    def _enter_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
+        if self.closed:
+            scope.cancel(f"machine {self.id!r} was closed when the scope was entered")
+            return
+        if bool(self._active >> number & 1) is ends_active:
+            name = self._definition.relations.names[number]
+            scope.cancel(f"{name} was {'active' if ends_active else 'inactive'} when the scope was entered")
+            return
+        if self._scopes is None:
+            self._scopes = {}
+        self._scopes.setdefault((number, ends_active), {})[scope] = None
+        self._watched |= 1 << number
+
+    def _leave_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
+        scopes = (self._scopes or {}).get((number, ends_active))
+        if scopes is not None and scope in scopes:
+            del scopes[scope]
+            if not scopes:
+                assert self._scopes is not None  # it held these scopes
+                del self._scopes[number, ends_active]
+                self._unwatch(number)
+
+    def _unwatch(self, number: int) -> None:
+        """Forget a state, unless somebody still looks at it."""
+        if not self._is_watched(number):
+            self._watched &= ~(1 << number)
+
+    def _is_watched(self, number: int) -> bool:
+        scopes = self._scopes or ()
+        return (number, False) in scopes or (number, True) in scopes or number in (self._slots or ())
+
+    def _committed(self, plan: Plan, transition: Transition) -> None:
+        if self._scopes is not None:
+            for number in members(plan.active ^ plan.target):
+                scopes = self._scopes.pop((number, bool(plan.target >> number & 1)), None)
+                if scopes is not None:
+                    reason = self._reason_of(number, transition)
+                    for scope in scopes:
+                        scope.cancel(reason)
+                    self._unwatch(number)
+        if self._slots is not None:
+            for number in plan.leaving:
+                slot = self._slots.get(number)
+                if slot is not None:
+                    slot.end(self._reason_of(number, transition))
+
+    def _reason_of(self, number: int, transition: Transition) -> str:
+        name = self._definition.relations.names[number]
+        verb = "came" if self._active >> number & 1 else "left"
+        return f"{name} {verb} at tick {self._ticks[number]} of machine {self.id!r}, by {transition!r}"
+
+    def _end_scopes(self) -> None:
+        """Cancel what is left when every state has been deactivated: scopes that wait for one to activate."""
+        scopes, self._scopes = self._scopes or {}, None
+        for some in scopes.values():
+            for scope in some:
+                scope.cancel(f"machine {self.id!r} closed")
+
+    # ---- Tasks ------------------------------------------------------------------------------------------------------
+
+    def _start_tasks(self, plan: Plan, transition: Transition) -> None:
+        """Start the tasks of entering states that are still active."""
+        for number in plan.tasks:
+            if not self._active >> number & 1:
+                continue
+            if self._slots is None:
+                self._slots = {}
+            slot = self._slots.get(number)
+            if slot is None:
+                slot = self._slots[number] = Slot(self, self._limits.queue_limit)
+                self._watched |= 1 << number
+            for handler in self._table.tasks.get(number, ()):
+                work = handler.function
+                if handler.place >= 0:
+                    work = functools.partial(work, self._bound[handler.place])
+                slot.start(Activation(handler, work, transition, self._source_of(transition, handler)))
+
+    def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task in the machine's nursery, in the context of `open_machine`. For trsm itself."""
+        self._task_count += 1
+        self._context.run(functools.partial(self._nursery.start_soon, run, name=f"{self.id}: {name}"))
+
+    def task_ended(self) -> None:
+        """Count one task less. For trsm itself."""
+        self._task_count -= 1
+        if not self._task_count and self._joined is not None:
+            self._joined.set()
+
+    def task_overflow(self, handler: TaskHandler) -> None:
+        """Report activations beyond ``queue_limit`` that wait for a task's ``limit``. For trsm itself."""
+        name = self._definition.relations.names[handler.state]
+        error = QueueFull(
+            f"{self._limits.queue_limit} activations of {name} wait for task {handler.name} (limit={handler.limit}); "
+            "one more was refused: call it less often, or raise limit= or queue_limit="
+        )
+        self._fault(error, current_source())
+
+    def task_returned(self, handler: TaskHandler, value: object) -> None:
+        """Add the state of ``then=``. For trsm itself."""
+        if handler.then < 0:
+            return
+        state = self._definition.states[handler.then]
+        calls: dict[int, object] | None = None
+        if state._args is not None:
+            if isinstance(state._args, type) and not isinstance(value, state._args):
+                wanted = state._args.__name__
+                error = HandlerError(
+                    f"task {handler.name} (then={state}) returned {value!r}: {state} takes {wanted}, so return an "
+                    f"instance of {wanted}"
+                )
+                self.task_failed(handler, error)
+                return
+            calls = {handler.then: value}
+        request = self._definition.request(Kind.ADD, 1 << handler.then)
+        result = self._submit_mutation(Mutation(request, calls=calls, result=value), first=False)
+        if result.canceled:
+            logger.warning("machine %r: then=%s of task %s was refused: %r", self.id, state, handler.name, result)
+            self._trace(lambda tracer: tracer.then_refused(self.id, state, result))
+
+    def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
+        """Report the exceptions of a task, and return what is left for trio. For trsm itself."""
+        rest = without_closed(error, self)
+        errors: Exception | None
+        left: BaseException | None
+        if isinstance(rest, BaseExceptionGroup):
+            errors, left = cast("BaseExceptionGroup[BaseException]", rest).split(Exception)
+        else:
+            errors, left = (rest, None) if isinstance(rest, Exception) else (None, rest)
+        if errors is None:
+            return left
+        if self._definition.errors >> handler.state & 1 and not self._closing:
+            self._unhandled_error(errors)  # errors of an error handler are not caught again
+            self._drain(None)
+        else:
+            self.add_error(errors)
+        return left
+
+
+def without_closed(error: BaseException, machine: object) -> BaseException | None:
+    """Return an exception without the `MachineClosed` of this machine: who ends with it has ended normally."""
+
+    def is_closed(one: BaseException) -> bool:
+        return isinstance(one, MachineClosed) and one.machine is machine
+
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).split(is_closed)[1]
+    return None if is_closed(error) else error
+
+
+for _module in ("trsm._core._runner", "trsm._core._engine", __name__):
+    protect(_module)

@@ -1,0 +1,42 @@
+"""Ctrl-C never lands inside a transition: whatever changes tables is marked, at no cost per call (DESIGN section 7).
+
+`trio.lowlevel.enable_ki_protection` marks code objects, and of the marked frames on the stack the innermost decides.
+The modules of the shell mark themselves, and the kernel's from outside, so that the kernel stays free of trio. State
+tasks and cleanups run user code unprotected.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Awaitable, Iterator
+from typing import TypeVar, cast
+
+import trio
+
+T = TypeVar("T")
+
+
+@trio.lowlevel.disable_ki_protection
+async def unprotected(awaitable: Awaitable[T]) -> T:
+    """Run a user's coroutine where Ctrl-C may land; whatever it calls of trsm is protected again."""
+    return await awaitable
+
+
+def protect(module: str) -> None:
+    """Mark every function and method that a module, which has been imported, defines."""
+    for function in functions(module):
+        trio.lowlevel.enable_ki_protection(function)
+
+
+def functions(module: str) -> Iterator[types.FunctionType]:
+    """Iterate over the functions that a module defines: its own, and those of its classes."""
+    for value in vars(sys.modules[module]).values():
+        if getattr(value, "__module__", None) != module:
+            continue
+        for member in vars(value).values() if isinstance(value, type) else (value,):
+            function: object = member.fget if isinstance(member, property) else member
+            while hasattr(function, "__wrapped__"):  # a class method, or a context manager
+                function = cast("staticmethod[..., object]", function).__wrapped__
+            if isinstance(function, types.FunctionType) and function.__module__ == module:
+                yield function
