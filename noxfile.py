@@ -47,6 +47,7 @@ def lint(session: nox.Session) -> None:
     """Style and common mistakes."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
 
 
 @nox.session(python=OLDEST)

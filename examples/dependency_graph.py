@@ -57,7 +57,9 @@ def schema_of(targets: list[Target]) -> trsm.SchemaMeta:
     states: dict[str, State[..., object]] = {}
     for target in targets:
         made = f"made_{target.name}"
-        states[f"make_{target.name}"] = State(auto=True, require=["Started", *(f"made_{one}" for one in target.requires)])
+        states[f"make_{target.name}"] = State(
+            auto=True, require=["Started", *(f"made_{one}" for one in target.requires)]
+        )
         states[made] = State(remove=f"make_{target.name}")
     makes = [name for name in states if name.startswith("make_")]
     mades = [name for name in states if name.startswith("made_")]

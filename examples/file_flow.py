@@ -123,7 +123,7 @@ async def listen(t: trsm.Transition) -> None:
 
 
 async def main(paths: list[Path], into: Path, jobs: int) -> int:
-    into.mkdir(parents=True, exist_ok=True)
+    await trio.Path(into).mkdir(parents=True, exist_ok=True)
     tally = Tally()
     taken: set[str] = set()
     async with trsm.open_machine(Batch, packing(jobs, tally), listen, queue_limit=len(paths) + 1) as batch:

@@ -30,15 +30,11 @@ def cases() -> Iterator[Any]:
             yield pytest.param(case, id=case["name"])
 
 
-def decide(
-    states: States, active: Names, kind: Kind, called: Collection[str], dropped: Collection[str], /
-) -> Verdict:
+def decide(states: States, active: Names, kind: Kind, called: Collection[str], dropped: Collection[str], /) -> Verdict:
     return verdict(states, active, kind, called, dropped)
 
 
-def check_reasons(
-    states: States, active: Names, kind: Kind, called: Names, dropped: Names, decided: Verdict
-) -> None:
+def check_reasons(states: States, active: Names, kind: Kind, called: Names, dropped: Names, decided: Verdict) -> None:
     assert guarding(states, decided) == decided.standing_incumbents
     for name, (reason, named) in reasons(states, active, kind, called, dropped, decided).items():
         for by in named or [None]:
@@ -51,7 +47,7 @@ def test_there_are_as_many_cases_as_the_readme_says() -> None:
         assert len((CONFORMANCE / f"{file}.jsonl").read_text(encoding="utf-8").splitlines()) == count
 
 
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", list(cases()))
 def test_the_model_passes_the_conformance_case(case: dict[str, Any]) -> None:
     """Each step ends with the result, the active set and the ticks that the case states."""
     machine = ModelMachine(case["states"], case.get("refuse", ()))

@@ -175,6 +175,6 @@ def assert_same_error(states: States, active: Names, called: Names, seeds: Names
 
 
 def is_simple(states: States, verdict: slow.Verdict) -> bool:
-    """Whether no candidates exclude each other and no requirement is missing: then one pass of bit operations answers."""
+    """Whether no candidates exclude each other and no requirement is missing: then one pass answers."""
     candidates = verdict.called | verdict.incumbents | verdict.options.keys()
     return slow.is_valid(states, candidates)

@@ -65,9 +65,7 @@ def random_situation(random: Random) -> Situation:
                 continue
             if random.random() < weights[1]:
                 states[source].setdefault("add", []).append(target)
-            if random.random() < weights[0] and (
-                not slow.is_latch(states, source) or slow.is_latch(states, target)
-            ):
+            if random.random() < weights[0] and (not slow.is_latch(states, source) or slow.is_latch(states, target)):
                 states[source].setdefault("require", []).append(target)
     active = NOTHING
     for name in random.sample(names, random.randint(0, many)):
@@ -104,7 +102,11 @@ def differs(situation: Situation) -> str | None:
             return None
         if situation.seeds:
             assert_same_error(
-                situation.states, situation.active, situation.called, situation.seeds, situation.barred - situation.called
+                situation.states,
+                situation.active,
+                situation.called,
+                situation.seeds,
+                situation.barred - situation.called,
             )
         else:
             assert_same(*situation[:-1])
@@ -209,7 +211,9 @@ def main() -> int:
                 print(differs(small), flush=True)
         if number % 50_000 == 0:
             told = ", ".join(f"{many:,} {what}" for what, many in counts.items())
-            print(f"{number:,} situations, {told}, {len(found)} differences, {perf_counter() - began:.0f} s", flush=True)
+            print(
+                f"{number:,} situations, {told}, {len(found)} differences, {perf_counter() - began:.0f} s", flush=True
+            )
         if len(found) >= 5:
             break
     return len(found)

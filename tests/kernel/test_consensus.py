@@ -216,9 +216,7 @@ def error_mutation(
 ) -> tuple[bool, Names, Names]:
     """Accepted, found, options."""
     relations = compiled(states)
-    request = Request(
-        Kind.ERROR, mask_of(relations, {called}), mask_of(relations, barred), mask_of(relations, seeds)
-    )
+    request = Request(Kind.ERROR, mask_of(relations, {called}), mask_of(relations, barred), mask_of(relations, seeds))
     got = in_names(relations, active, decide(relations, mask_of(relations, active), request))
     return got.accepted, got.found, got.options
 

@@ -7,13 +7,13 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kernel.adapter import compiled, mask_of
 from model import strategies
 from model.consensus import Kind as ModelKind
 from model.consensus import Names, StateForm, States, is_valid, verdict
 from model.machine import Handler, ModelMachine, Step
 from model.reasons import check_reason
-
 from trsm import Engine, NotSettled, Schema, State, Transition
 from trsm._core._consensus import Kind, Request
 from trsm._core._reasons import Explainer
@@ -144,10 +144,8 @@ def faulty_lives(draw: st.DrawFn) -> tuple[dict[str, StateForm], list[tuple[str,
 
 @given(life=faulty_lives(), handled=st.booleans())
 @settings(max_examples=300)
-def test_relations_hold_after_any_fault(
-    life: tuple[States, list[tuple[str, str]], list[Step]], handled: bool
-) -> None:
-    """Handlers that raise leave the relations true, odd ticks on active states, and no error unreported (P1, P8, P9)."""
+def test_relations_hold_after_any_fault(life: tuple[States, list[tuple[str, str]], list[Step]], handled: bool) -> None:
+    """Handlers that raise leave relations true, odd ticks on active states, and no error unreported (P1, P8, P9)."""
     states, faults, steps = life
     schema = defined(states)
     raised: list[Exception] = []
@@ -187,5 +185,5 @@ def test_relations_hold_after_any_fault(
 def test_the_properties_fail_on_a_planted_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """A consensus that forgets requirements is found out."""
     monkeypatch.setattr("trsm._core._consensus._Contest._pass", lambda self, candidates, assumed: candidates)
-    with pytest.raises(BaseException):  # noqa: B017  # an AssertionError, alone or in a group of several
+    with pytest.raises(BaseException):  # an AssertionError, alone or in a group of several
         test_every_reason_is_confirmed_by_the_independent_checker()

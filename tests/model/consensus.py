@@ -296,7 +296,7 @@ def search(question: Question) -> tuple[Names, int]:
         undecided = possible - certain
         if not undecided:
             break
-        # What remains undecided always holds options: leave out the one of lowest standing among all of them, start over.
+        # What remains undecided always holds options: leave out the one of lowest standing of all, and start over.
         left_out |= {max(undecided & question.options.keys(), key=question.standing)}
     limit = (len(question.options) + 1) * (len(question.candidates) + 1)
     assert passes <= limit, f"{passes} passes, and at most {limit} are promised"
@@ -347,9 +347,7 @@ def verdict(
     barred: Iterable[str] = NOTHING,
 ) -> Verdict:
     """Decide one mutation. For "remove" the states are `dropped`; a toggle is an "add" or a "remove" by now."""
-    question = Question(
-        states, frozenset(active), kind, frozenset(called), frozenset(dropped), frozenset(barred)
-    )
+    question = Question(states, frozenset(active), kind, frozenset(called), frozenset(dropped), frozenset(barred))
     assert question.kind in ("add", "set", "mutate") or not question.called
     assert question.kind in ("remove", "mutate") or not question.dropped
     assert not question.called & question.dropped
@@ -371,7 +369,7 @@ def verdict(
 
 
 def ticks_moved(states: States, active: Iterable[str], verdict: Verdict, called: Iterable[str]) -> dict[str, int]:
-    """By how much each tick moves: +1 at each activation and deactivation, +2 for an active multi state called again."""
+    """By how much each tick moves: +1 at each activation and deactivation, +2 for an active multi state again."""
     if not verdict.accepted:
         return {}
     before = frozenset(active)

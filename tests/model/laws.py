@@ -117,9 +117,7 @@ def law_every_gain_is_founded(
     if kind == "set":
         to_found = got.target - called - frozenset(name for name in active if is_latch(states, name))
     unfounded = to_found - brought
-    assert not unfounded, told(
-        states, active, kind, called, dropped, got, f"nothing brings {sorted(unfounded)}"
-    )
+    assert not unfounded, told(states, active, kind, called, dropped, got, f"nothing brings {sorted(unfounded)}")
 
 
 def law_every_loss_has_a_cause(
@@ -206,9 +204,7 @@ def law_declaration_order_decides_only_ties(
         )  # fmt: skip
 
 
-def law_repetition(
-    states: States, active: Names, kind: Kind, called: Names, dropped: Names, decide: Decide, /
-) -> None:
+def law_repetition(states: States, active: Names, kind: Kind, called: Names, dropped: Names, decide: Decide, /) -> None:
     """An accepted `add`, `remove` or `mutate` of plain states, repeated, changes nothing."""
     got = decide(states, active, kind, called, dropped)
     if kind not in ("add", "remove", "mutate") or not got.accepted or any(is_multi(states, name) for name in called):
@@ -223,7 +219,7 @@ def law_repetition(
 def law_adding_what_is_active_moves_no_tick(
     states: States, active: Names, kind: Kind, called: Names, dropped: Names, decide: Decide, /
 ) -> None:
-    """Adding active plain states is accepted and moves no tick; every such subset of the active set is tried at once."""
+    """Adding active plain states is accepted and moves no tick; every such subset of the active set is tried."""
     plain = frozenset(name for name in active if not is_multi(states, name))
     for these in (plain, *(frozenset({name}) for name in plain), called & plain):
         got = decide(states, active, "add", these, NOTHING)
@@ -303,9 +299,7 @@ LAWS: tuple[Law, ...] = (
 )
 
 
-def check_laws(
-    states: States, active: Names, kind: Kind, called: Names, dropped: Names, decide: Decide
-) -> None:
+def check_laws(states: States, active: Names, kind: Kind, called: Names, dropped: Names, decide: Decide) -> None:
     """Every law, on one mutation."""
     for law in LAWS:
         law(states, active, kind, called, dropped, decide)
