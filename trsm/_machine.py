@@ -15,7 +15,7 @@ from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits
 from trsm._core._plan import Plan
 from trsm._core._runner import READING
-from trsm._core._schema import SchemaMeta
+from trsm._core._schema import Schema, SchemaMeta
 from trsm._core._source import current_source
 from trsm._core._state import State, is_async
 from trsm._core._ticks import Ticks
@@ -75,7 +75,7 @@ class Machine(Performer):
     @classmethod
     def _made(
         cls,
-        schema: SchemaMeta,
+        schema: type[Schema],
         handlers: tuple[object, ...],
         id: str | None,
         limits: Limits,
@@ -454,7 +454,7 @@ class Machine(Performer):
 
     def start_child(
         self,
-        schema: SchemaMeta,
+        schema: type[Schema],
         *handlers: object,
         id: str | None = None,
         tracers: Iterable[Tracer] = (),

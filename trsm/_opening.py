@@ -11,7 +11,7 @@ import trio
 
 from trsm._core._errors import MachineClosed
 from trsm._core._limits import checked_limits
-from trsm._core._schema import SchemaMeta
+from trsm._core._schema import Schema
 from trsm._core._tracing import Tracer
 from trsm._machine import Machine
 from trsm._performer import without_closed
@@ -20,7 +20,7 @@ from trsm._protection import protect
 
 @asynccontextmanager
 async def open_machine(
-    schema: SchemaMeta,
+    schema: type[Schema],
     *handlers: object,
     id: str | None = None,
     parent: Machine | None = None,

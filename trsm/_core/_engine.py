@@ -26,7 +26,7 @@ from trsm._core._mutation import (
 from trsm._core._plan import OPENING, Plan
 from trsm._core._reasons import Explanation
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
-from trsm._core._schema import SchemaMeta, missing_arguments
+from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, current_source
 from trsm._core._state import Call, State
 from trsm._core._ticks import Ticks
@@ -76,7 +76,7 @@ class Engine(Runner):
 
     def __init__(
         self,
-        schema: SchemaMeta,
+        schema: type[Schema],
         *handlers: object,
         id: str | None = None,
         queue_limit: int = 1000,

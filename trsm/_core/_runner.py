@@ -24,7 +24,7 @@ from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, Result
 from trsm._core._plan import Handler, Plan, Step
 from trsm._core._reasons import Explainer, Explanation
-from trsm._core._schema import SchemaMeta
+from trsm._core._schema import Schema
 from trsm._core._source import CAUSE, Source, bounded
 from trsm._core._ticks import Journal, Ticks
 from trsm._core._tracing import Tracer
@@ -94,7 +94,7 @@ class Runner:
 
     def _start(
         self,
-        schema: SchemaMeta,
+        schema: type[Schema],
         handlers: tuple[object, ...],
         id: str | None,
         limits: Limits,
@@ -145,7 +145,7 @@ class Runner:
         return self._id if isinstance(self._id, str) else f"{self._schema.__name__}-{self._id}"
 
     @property
-    def schema(self) -> SchemaMeta:
+    def schema(self) -> type[Schema]:
         """The schema class."""
         return self._schema
 

@@ -390,7 +390,7 @@ class SchemaMeta(type):
     def __len__(cls) -> int:
         return len(cls.states)
 
-    def define(cls, name: str, states: Mapping[str, State[..., object]]) -> SchemaMeta:
+    def define(cls, name: str, states: Mapping[str, State[..., object]]) -> type[Schema]:
         """Make a schema from data: a class called `name` that inherits from this one.
 
         Raises:
@@ -403,7 +403,7 @@ class SchemaMeta(type):
                 raise SchemaError(f"{name}.{key} is {state!r}: write State(…)")
             if not key.isidentifier() or not _is_public(key):
                 raise SchemaError(f"{name}.{key}: a state's name is an identifier without a leading underscore")
-        return SchemaMeta(name, (cls,), dict(states))
+        return cast("type[Schema]", SchemaMeta(name, (cls,), dict(states)))
 
     def can_change(cls, function: Negotiation, /) -> Negotiation:
         """Decorate a negotiation handler that is asked last, whenever a tick would move; False cancels.
