@@ -67,3 +67,7 @@ __all__ = [
     "wait_all",
     "wait_any",
 ]
+
+for _name in __all__:
+    # What a traceback or a repr shows is the name to import.
+    globals()[_name].__module__ = __name__

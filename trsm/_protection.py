@@ -31,12 +31,12 @@ def protect(module: str) -> None:
 
 def functions(module: str) -> Iterator[types.FunctionType]:
     """Iterate over the functions that a module defines: its own, and those of its classes."""
-    for value in vars(sys.modules[module]).values():
-        if getattr(value, "__module__", None) != module:
-            continue
+    home = vars(sys.modules[module])
+    for value in list(home.values()):
         for member in vars(value).values() if isinstance(value, type) else (value,):
             function: object = member.fget if isinstance(member, property) else member
             while hasattr(function, "__wrapped__"):  # a class method, or a context manager
                 function = cast("staticmethod[..., object]", function).__wrapped__
-            if isinstance(function, types.FunctionType) and function.__module__ == module:
+            # Public names say that they live in `trsm`; where a function was written is what its globals tell.
+            if isinstance(function, types.FunctionType) and function.__globals__ is home:
                 yield function

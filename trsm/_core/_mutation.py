@@ -92,7 +92,7 @@ class Queued(Result):
     __slots__ = ("outcome", "tick")
 
     def __init__(self, tick: int) -> None:
-        self.tick = tick
+        self.tick: int = tick
         self.outcome: Executed | Canceled | None = None
 
     @property

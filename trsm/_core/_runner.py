@@ -68,6 +68,7 @@ class Runner:
         "_faults",
         "_firsts",
         "_id",
+        "_is_closed",
         "_journal",
         "_last",
         "_limits",
@@ -86,7 +87,6 @@ class Runner:
         "_transition",
         "_unhandled",
         "_watched",
-        "closed",
     )
 
     _transition_type: ClassVar[type[Transition]] = Transition
@@ -125,7 +125,7 @@ class Runner:
         self._barred = 0
         self._close_wanted = False
         self._closing = False
-        self.closed = False
+        self._is_closed = False
         self._error: Exception | None = None
         self._running: Handler | None = None
         self._watched = 0
@@ -143,6 +143,11 @@ class Runner:
     def id(self) -> str:
         """Its name in messages."""
         return self._id if isinstance(self._id, str) else f"{self._schema.__name__}-{self._id}"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has closed: every state has left, and mutations are canceled from now on."""
+        return self._is_closed
 
     @property
     def schema(self) -> type[Schema]:
@@ -656,7 +661,7 @@ class Runner:
         self._auto_due = False
         plan = self._plan(self._definition.request(Kind.CLOSE))
         self._execute(plan, self._new_transition(plan, None))
-        self.closed = True
+        self._is_closed = True
         self._closed()
 
     # ---- What the shell adds ----------------------------------------------------------------------------------------
