@@ -547,14 +547,15 @@ class Machine(Performer):
             if self._task_count:
                 self._joined = trio.Event()
                 await self._joined.wait()
-            for error in await self._clean_up():
+            errors: list[BaseException] = []
+            await self._clean_up(errors.append)
+            for error in errors:
                 assert self._parent is not None  # only started children are joined here
                 self._parent._child_error(error)
             self._joined_now()
 
-    async def _clean_up(self) -> list[BaseException]:
-        """Run what was deferred, in reverse, under one shielded deadline; return the errors."""
-        errors: list[BaseException] = []
+    async def _clean_up(self, report: Callable[[BaseException], None]) -> None:
+        """Run what was deferred, in reverse, under one shielded deadline; report the errors as they come."""
         late: list[str] = []
         deadline = trio.current_time() + self._cleanup_timeout
         while self._deferred:
@@ -564,17 +565,16 @@ class Machine(Performer):
                 with scope:
                     await unprotected(function())
             except BaseException as error:
-                errors.append(error)
+                report(error)
             if scope.cancelled_caught:
                 late.append(_name_of(function))
         if late:
-            errors.append(
+            report(
                 trio.TooSlowError(
                     f"cleanups of machine {self.id!r} took longer than {self._cleanup_timeout} s (cleanup_timeout): "
                     f"{listed(late)} had to be cancelled"
                 )
             )
-        return errors
 
     def _joined_now(self) -> None:
         """Step 7 of closing: nothing of the machine runs any more."""

@@ -393,7 +393,7 @@ class Runner:
             if state >= 0 and self._definition.errors >> state & 1:
                 self._unhandled_error(error)
             else:
-                self._fault(error, self._source_of(transition, refusal.handler))
+                self._handler_fault(error, transition, refusal.handler)
         elif error is not None:
             self._escape(error)
 
@@ -430,21 +430,20 @@ class Runner:
         return None
 
     def _execute(self, plan: Plan, transition: Transition) -> int:
-        """Commit a plan, run its final handlers, and the removal that a fault brings; return the states that failed."""
+        """Commit a plan, call its finals, do the removal that a fault brings; return who failed or was skipped."""
         failure = self._commit(plan, transition, 0)
         removal = None
         if failure is not None:
-            down = failure.failed | failure.skipped
             if plan.request.kind is Kind.AUTO:
-                self._barred |= down
-            down &= self._active & ~self._definition.relations.latch & ~plan.active
+                self._barred |= failure.failed  # also those that are not auto: the next round would bring them again
+            down = (failure.failed | failure.skipped) & self._active & ~self._definition.relations.latch & ~plan.active
             if down:
                 undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
                 removal = self._new_transition(undone, transition._mutation)
                 self._commit(undone, removal, failure.silent)
         if plan.tasks or plan.touched & self._watched:
             self._finished(plan, transition, removal)
-        return 0 if failure is None else failure.failed
+        return 0 if failure is None else failure.failed | failure.skipped
 
     def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
         """Change active states and ticks at once, then call the final handlers; no ``on_exit`` of `silent` states."""
@@ -510,7 +509,7 @@ class Runner:
             ):
                 self._unhandled_error(error)  # errors of an error handler are not caught again
             else:
-                self._fault(error, self._source_of(transition, handler))
+                self._handler_fault(error, transition, handler)
             return False
         except BaseException as error:
             self._escape(error)
@@ -588,6 +587,12 @@ class Runner:
             self._faults = []
         self._faults.append((error, source))
 
+    def _handler_fault(self, error: Exception, transition: Transition, handler: Handler) -> None:
+        """Note an exception of a handler; if its state is auto, it does not come back until the drain has settled."""
+        self._fault(error, self._source_of(transition, handler))
+        if handler.state >= 0:
+            self._barred |= (1 << handler.state) & self._definition.relations.auto
+
     def _escape(self, error: BaseException) -> None:
         """Note what is no `Exception`: the machine closes, and it goes to the caller."""
         if self._escaped is None:
@@ -629,7 +634,7 @@ class Runner:
             barred |= 1 << refusal.handler.state
         mutation.request = request
         self._error = error
-        failed = self._execute(plan, transition)
+        failed = self._execute(plan, transition)  # an error state whose on_enter raised or was skipped takes nothing
         rest: Exception | None = error
         for state, catches in definition.catches:
             if rest is not None and matching & plan.target & ~barred & ~failed & 1 << state:
