@@ -13,7 +13,7 @@ from typing import Literal, cast
 from trsm._core._bits import members
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, ReadOnly, listed
-from trsm._core._handlers import find, table_of
+from trsm._core._handlers import table_of
 from trsm._core._limits import checked_limits
 from trsm._core._mutation import (
     EXECUTED,
@@ -39,15 +39,24 @@ ExplainKind = Literal["add", "remove", "set", "toggle", "mutate"]
 class Binding:
     """What ``bind()`` returns: detach it to take the handlers off again."""
 
-    __slots__ = ("_bound", "_engine")
+    __slots__ = ("_bound", "_engine", "_is_detached")
 
     def __init__(self, engine: Engine, bound: object) -> None:
         self._engine = engine
         self._bound = bound
+        self._is_detached = False
 
     def detach(self) -> None:
-        """Take the handlers off the machine. Doing so twice is fine; what runs already goes on."""
-        self._engine.detach(self._bound)
+        """Take the handlers off the machine. Doing so twice is fine; what runs already goes on.
+
+        Where the same object was bound several times, the other bindings stay.
+
+        Raises:
+          ReadOnly, WrongThread: as for `Engine.bind`.
+        """
+        if not self._is_detached:
+            self._engine._unbind(self._bound)
+            self._is_detached = True
 
 
 class Engine(Runner):
@@ -174,22 +183,30 @@ class Engine(Runner):
         Raises:
           HandlerError: it has no handlers, or one of them cannot be what it is marked as.
           UnknownState: a handler is for a state that the schema does not have.
+          ReadOnly: called from a negotiation handler or a predicate of this machine.
+          WrongThread: called from another thread.
         """
-        self._check_thread("bind")
-        find(bound)
-        self._rebind((*self._bound, bound))
+        self._rebind((*self._bound, bound), "bind")
         return Binding(self, bound)
 
     def detach(self, bound: object) -> None:
         """Take off the handlers of an object that was bound; nothing happens if it is not.
 
         Raises:
-          WrongThread: called from another thread.
+          ReadOnly, WrongThread: as for `bind`.
         """
-        self._check_thread("detach")
-        self._rebind(tuple(one for one in self._bound if one is not bound))
+        self._rebind(tuple(one for one in self._bound if one is not bound), "detach")
 
-    def _rebind(self, bound: tuple[object, ...]) -> None:
+    def _unbind(self, bound: object) -> None:
+        """Take off one binding of an object: the last, if there are several."""
+        places = [place for place, one in enumerate(self._bound) if one is bound][-1:]
+        self._rebind(tuple(one for place, one in enumerate(self._bound) if place not in places), "detach")
+
+    def _rebind(self, bound: tuple[object, ...], doing: str) -> None:
+        self._check_thread(doing)
+        if self._phase == READING:
+            # The plan that is being asked about holds places among what is bound now.
+            raise ReadOnly(self._read_only(doing))
         table = table_of(self._definition, bound)
         self._bound = bound
         self._retable(table)
@@ -426,7 +443,7 @@ class Engine(Runner):
                 continue
             missing = missing_arguments(state._args)
             if missing:
-                fields = ", ".join(f"{field}=…" for field in missing)
+                fields = ", ".join(f"{field}=…" if field.isidentifier() else "…" for field in missing)
                 raise MutationError(
                     f"{doing}({state}): {state} needs {listed(missing)}: write {state.qualified_name}({fields})"
                 )
@@ -454,7 +471,7 @@ class Engine(Runner):
             called, calls = self._called(states, doing)
             self._check_arguments(called, calls, doing)
             request = self._definition.request(kind, called)
-        if calls is None:
+        if calls is None and self._definition.numbers.keys() >= set(states):
             asked = self._definition.asked[kind]
             if len(asked) >= 1024:
                 asked.clear()

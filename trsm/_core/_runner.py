@@ -414,6 +414,7 @@ class Runner:
                 try:
                     answer = function(bound[place], transition) if place >= 0 else function(transition)
                     if answer is not True and answer is not False:
+                        _never_awaited(answer)
                         raise HandlerError(
                             f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns "
                             "True or False"
@@ -716,10 +717,17 @@ def _check_returned(handler: Handler, value: object) -> None:
     Raises:
       HandlerError: it is one.
     """
-    if hasattr(value, "__await__"):
-        close = getattr(value, "close", None)
-        if callable(close):
-            close()
+    if _never_awaited(value):
         raise HandlerError(
             f"{handler.kind} handler {handler.name} returned {value!r}, which nobody would await: make it a task"
         )
+
+
+def _never_awaited(value: object) -> bool:
+    """Return whether a value is an awaitable, and close it if so: Python would warn that nobody awaited it."""
+    if not hasattr(value, "__await__"):
+        return False
+    close = getattr(value, "close", None)
+    if callable(close):
+        close()
+    return True
