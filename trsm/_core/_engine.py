@@ -137,17 +137,20 @@ class Engine(Runner):
 
     @property
     def active_states(self) -> tuple[State[..., object], ...]:
-        """The active states in declaration order."""
+        """The active states in declaration order. Reading raises `WrongThread` in another thread."""
+        self._check_thread("active_states", is_read=True)
         return tuple(self._definition.states[number] for number in members(self._active))
 
     @property
     def error(self) -> Exception | None:
         """The latest exception that activated ``Error``, until ``Error`` leaves; None then."""
+        self._check_thread("error", is_read=True)
         return self._error
 
     @property
     def last_transition(self) -> Transition:
         """The last transition that was executed; opening counts as one. A canceled mutation leaves none."""
+        self._check_thread("last_transition", is_read=True)
         if self._last is None:
             self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
         return self._last

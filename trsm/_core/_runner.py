@@ -156,16 +156,18 @@ class Runner:
 
     @property
     def ticks(self) -> Ticks:
-        """The ticks of all states now, as an immutable vector."""
+        """The ticks of all states now, as an immutable vector. Reading raises `WrongThread` in another thread."""
+        self._check_thread("ticks", is_read=True)
         return Ticks(self._definition, tuple(self._ticks))
 
     # ---- Messages and tracers ---------------------------------------------------------------------------------------
 
-    def _check_thread(self, doing: str) -> None:
+    def _check_thread(self, doing: str, *, is_read: bool = False) -> None:
         if get_ident() != self._thread:
+            was, call = ("read", f"lambda: machine.{doing}") if is_read else ("called", f"machine.{doing}, …")
             raise WrongThread(
-                f"{doing} of machine {self.id!r} was called from a thread that does not own it: "
-                f"write trio.from_thread.run_sync(machine.{doing}, …)"
+                f"{doing} of machine {self.id!r} was {was} from a thread that does not own it: "
+                f"write trio.from_thread.run_sync({call})"
             )
 
     def _read_only(self, doing: str) -> str:
