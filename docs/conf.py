@@ -57,14 +57,14 @@ def process_docstring(app: Sphinx, what: str, name: str, value: object, options:
     words = WORDS_OF_FIELDS.get(name.removeprefix("trsm."))
     if words:
         lines[:] = words
-    lines.insert(0, "")  # else napoleon takes "Whether: …" for a type and its description
+    lines[:0] = ["..", ""]  # an empty comment; else napoleon takes "Whether it has: …" for a type and its description
 
 
 def process_signature(
     app: Sphinx, what: str, name: str, value: object, options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Show what `async with` gives, not the generator that it is made of."""
-    return signature, returns and re.sub(r"^~?(?:[\w.]+\.)?AsyncGenerator\[(.*)\]$", r"\1", returns)
+    """Show what `async with` gives, not what wraps it."""
+    return signature, returns and re.sub(r"^~?(?:[\w.]+\.)?AbstractAsyncContextManager\[([\w.~]+).*\]$", r"\1", returns)
 
 
 def setup(app: Sphinx) -> None:
