@@ -58,6 +58,12 @@ async def open_machine(
       MachineClosed: the parent is closing or closed.
       ExceptionGroup: on leaving, the errors that nothing handled, flat and in order; the body's own exception joins as
         the last. The body's exception alone leaves bare and untouched.
+
+    Example::
+
+        async with trsm.open_machine(Job, Handlers("notes.txt")) as machine:
+            machine.add(Job.Loading)
+            await machine.when(Job.Loaded)
     """
     if parent is not None and parent._closing:
         reason = parent._closing_reason()

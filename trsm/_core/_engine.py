@@ -79,6 +79,12 @@ class Engine(Runner):
       TypeError: ``schema`` is no schema.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
+
+    Example::
+
+        door = trsm.Engine(Door)
+        door.add(Door.Open)
+        assert Door.Open in door
     """
 
     __slots__ = ()
@@ -183,6 +189,12 @@ class Engine(Runner):
 
         Nothing is replayed for states that are active already.
 
+        Args:
+          bound: an object whose class has handlers, a module that defines some, or a function that is one.
+
+        Returns:
+          A `Binding`, to take them off again.
+
         Raises:
           HandlerError: it has no handlers, or one of them cannot be what it is marked as.
           UnknownState: a handler is for a state that the schema does not have.
@@ -243,6 +255,11 @@ class Engine(Runner):
           ReadOnly: called from a negotiation handler or a predicate of this machine.
           QueueFull: called in a transition while ``queue_limit`` mutations wait.
           WrongThread: called from another thread.
+
+        Example::
+
+            if not machine.add(Door.Open, card=42):
+                print(machine.explain("add", Door.Open))
         """
         return self._submit(Kind.ADD, states, first, scope, args)
 
@@ -283,7 +300,11 @@ class Engine(Runner):
         scope: Cancellable | None = None,
         **args: object,
     ) -> Result:
-        """Add and remove states in one atomic mutation. Otherwise as `add`.
+        """Add and remove states in one atomic mutation: all of it happens, or none. Otherwise as `add`.
+
+        Args:
+          add: a state or a call, or several.
+          remove: a state, or several.
 
         Raises:
           MutationError: also if one state is both added and removed.
@@ -353,6 +374,9 @@ class Engine(Runner):
           kind: ``"add"``, ``"remove"``, ``"set"``, ``"toggle"`` or ``"mutate"``.
           states: the states of all kinds but ``"mutate"``.
           add, remove: the states of ``"mutate"``.
+
+        Returns:
+          An `Explanation`: true if the mutation would be executed, and a text in sentences.
 
         Raises:
           UnknownState, MutationError, WrongThread: as for `add`.
