@@ -388,7 +388,8 @@ class SchemaMeta(type):
             f"{cls.__name__} is a schema and has no instances: open a machine, open_machine({cls.__name__})"
         )
 
-    if not TYPE_CHECKING:  # to a type checker, a state that is not declared is an error
+    # To a type checker, a state that is not declared is an error; the branch for checkers never runs.
+    if not TYPE_CHECKING:  # pragma: no branch
 
         def __getattr__(cls, name: str) -> NoReturn:
             names = () if name.startswith("_") else cls._definition.relations.names
