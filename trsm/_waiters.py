@@ -209,7 +209,7 @@ class _Composite(Waiter[T_co]):
     """Whether one child that ends well is enough, or one that fails."""
 
     def _conclude(self) -> None:
-        raise NotImplementedError
+        """End with what the children came to."""
 
 
 def _swept(refs: list[weakref.ref[_Composite[object]]]) -> list[weakref.ref[_Composite[object]]]:
