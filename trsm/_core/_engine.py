@@ -30,7 +30,7 @@ from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, current_source
 from trsm._core._state import Call, State
 from trsm._core._ticks import Ticks
-from trsm._core._tracing import Tracer
+from trsm._core._tracing import Tracer, checked_tracers
 from trsm._core._transition import Transition
 
 ExplainKind = Literal["add", "remove", "set", "toggle", "mutate"]
@@ -76,7 +76,7 @@ class Engine(Runner):
       tracers: `Tracer` objects.
 
     Raises:
-      TypeError: ``schema`` is no schema.
+      TypeError: ``schema`` is no schema, ``id`` no string, or ``tracers`` are none.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
 
@@ -102,7 +102,7 @@ class Engine(Runner):
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        self._start(schema, handlers, id, limits, tuple(tracers))
+        self._start(schema, handlers, id, limits, checked_tracers(tracers))
 
     # ---- What it is -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 from trsm._core._mutation import Result
 from trsm._core._state import State
 
@@ -20,3 +23,18 @@ class Tracer:
 
     def then_refused(self, machine: str, state: State[..., object], result: Result) -> None:
         """Called when the ``then=`` of a task was not executed; it is logged as a warning too."""
+
+
+def checked_tracers(tracers: object) -> tuple[Tracer, ...]:
+    """Return the tracers that a machine was given, if they are such.
+
+    Raises:
+      TypeError: it is no iterable of tracers.
+    """
+    if not isinstance(tracers, Iterable):
+        raise TypeError(f"tracers={tracers!r}: pass several, [{tracers!r}] if it is one")
+    several = tuple(cast("Iterable[object]", tracers))
+    for tracer in several:
+        if not isinstance(tracer, Tracer):
+            raise TypeError(f"tracers=[…]: {tracer!r} is no tracer: pass objects of a class that inherits from Tracer")
+    return cast("tuple[Tracer, ...]", several)
