@@ -218,7 +218,7 @@ class Table:
             return enters + pairs
         exits = [handler for state in plan.leaving for handler in self._of("can_exit", state)[::-1]]
         stays: list[Handler] = []
-        if kind is Kind.AUTO or (kind is not Kind.REMOVE and plan.request.called):
+        if kind is Kind.AUTO or plan.request.called:  # a remove calls nothing
             again = union(1 << state for state in plan.entering)
             stays = [
                 handler
