@@ -1335,12 +1335,21 @@ def test_handlers_of_a_base_are_shared_by_the_machines_of_an_heir() -> None:
     class Wider(Door):
         Alarm = Door.Alarm.extend(add="Open")
 
-    counter = Counter()
-    one, other = Engine(Wider, counter), Engine(Wider, counter)
+    class Widest(Wider):
+        Alarm = Wider.Alarm.extend(add="Closed")
+
+    class Handlers(Counter):
+        @Wider.Alarm.on_exit
+        def leave(self, t: Transition) -> None: ...
+
+    handlers = Handlers()
+    one, other = Engine(Widest, handlers), Engine(Widest, handlers)
     one.add(Door.Alarm)
+    one.add(Wider.Alarm)
     assert one._table is other._table
-    assert any((Door.Alarm,) in asked for asked in Wider._definition.asked)
-    assert counter.machines == [one]
+    for state in (Door.Alarm, Wider.Alarm):
+        assert any((state,) in asked for asked in Widest._definition.asked)
+    assert handlers.machines == [one, one]
 
 
 def test_shared_tables_are_bounded() -> None:

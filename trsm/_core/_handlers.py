@@ -75,8 +75,7 @@ def _in_class(cls: type) -> tuple[Found, ...]:
             values[name] = base, value
             own = marks_of(value)
             if own:
-                held = marks.setdefault(name, [])
-                held.extend(mark for mark in own if mark not in held)
+                marks.setdefault(name, []).extend(own)
     found: list[Found] = []
     seen: set[tuple[Mark, int]] = set()
     for name, held in marks.items():
