@@ -480,7 +480,7 @@ async def test_closed_by_a_predicate_or_in_negotiation() -> None:
 
 
 async def test_another_machine_closed_in_negotiation() -> None:
-    """Only the machine that asks is read-only: its parent may be closed there, and it closes itself once it has asked."""
+    """Only the machine that asks is read-only: its parent may be closed there, and it closes when it has asked."""
 
     async with trsm.open_machine(Door) as machine:
 
