@@ -71,6 +71,9 @@ class Disturbance:
     at_call: Callable[[Trial], None] | None = None
     """What is done when a handler or task passes `Trial.point`."""
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def _cancel(trial: Trial) -> None:
     trial.scope.cancel()

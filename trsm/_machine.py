@@ -113,7 +113,7 @@ class Machine(Performer):
     _parent: Machine | None
     _cleanup_timeout: float
     _children: dict[Machine, None] | None
-    _deferred: list[Callable[[], Awaitable[object]]] | None
+    _deferred: list[functools.partial[Awaitable[object]]] | None
     _errors: list[BaseException] | None
     """Errors that nothing handled, in order."""
     _final: tuple[Plan, CoreTransition, CoreTransition | None] | None
@@ -680,10 +680,8 @@ def _check_count(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name}={value!r}: write a whole number, {least} or more")
 
 
-def _name_of(function: object) -> str:
-    if isinstance(function, functools.partial):
-        function = cast("functools.partial[object]", function).func
-    return str(getattr(function, "__qualname__", function))
+def _name_of(cleanup: functools.partial[Awaitable[object]]) -> str:
+    return str(getattr(cleanup.func, "__qualname__", cleanup.func))
 
 
 protect(__name__)
