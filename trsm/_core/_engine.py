@@ -20,11 +20,10 @@ from trsm._core._mutation import (
     Canceled,
     Cancellable,
     Mutation,
-    Queued,
     Result,
 )
 from trsm._core._plan import OPENING, Plan
-from trsm._core._reasons import Explanation
+from trsm._core._reasons import Explanation, describe
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, current_source
@@ -334,9 +333,9 @@ class Engine(Runner):
         if self._closing:
             self._late_error(error)
             return Canceled(self._closing_reason())
-        self._fault(error, current_source())
+        queued = self._fault(error, current_source())
         if self._phase == RUNNING:
-            return Queued(self._queue_tick)
+            return queued
         self._drain(None)
         return EXECUTED
 
@@ -386,17 +385,23 @@ class Engine(Runner):
             if states:
                 raise MutationError('explain("mutate", …): write add=… and remove=…')
             request, calls = self._both(add, remove, check=False)
+        elif kind not in ("add", "remove", "set", "toggle"):
+            raise MutationError(f'explain({kind!r}): write "add", "remove", "set", "toggle" or "mutate"')
+        elif _several(add) or _several(remove):
+            raise MutationError(f'explain("{kind}", …): add=… and remove=… go with "mutate" only')
         elif kind == "remove":
-            request = self._definition.request(Kind.REMOVE, 0, self._mask(states, "explain"))
-        elif kind in ("add", "set", "toggle"):
+            request = self._definition.request(Kind.REMOVE, 0, self._mask(states, 'explain("remove")'))
+        else:
             called, calls = self._called(states, f'explain("{kind}")')
             if kind == "toggle":
                 request = self._toggled(called)
             else:
                 request = self._definition.request(Kind.ADD if kind == "add" else Kind.SET, called)
-        else:
-            raise MutationError(f'explain({kind!r}): write "add", "remove", "set", "toggle" or "mutate"')
         self._check_thread("explain")
+        if self._closing:
+            return Explanation(
+                False, (), f"{describe(self._definition.relations, request)} is refused: {self._closing_reason()}."
+            )
         plan = self._plan(request)
         refusal = (
             None if self._phase == READING or not plan.accepted else self._asked(plan, Mutation(request, calls=calls))
@@ -528,7 +533,7 @@ class Engine(Runner):
             try:
                 outcome = self._turn(request, None)
                 if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted:
-                    self._settle()
+                    self._settle(self._tick - (outcome is EXECUTED))
             finally:
                 self._phase = IDLE
             if self._escaped or self._unhandled:
@@ -541,7 +546,8 @@ class Engine(Runner):
         self._check_thread(doing)
         if self._phase == READING:
             raise ReadOnly(self._read_only(doing))
-        if mutation.request is None and mutation.toggle & ~self._active:
+        if mutation.request is None and (self._phase == RUNNING or mutation.toggle & ~self._active):
+            # One that is queued may come to add, whatever is active now.
             self._check_arguments(mutation.toggle, mutation.calls, "toggle")
         if self._closing:
             return Canceled(self._closing_reason())

@@ -37,7 +37,7 @@ IDLE, RUNNING, READING = 0, 1, 2
 
 _numbers = itertools.count(1)
 _LAST_TURNS = 100
-"""How many turns before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
+"""How many transitions before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
 
 
 class Refusal:
@@ -120,7 +120,8 @@ class Runner:
         self._queue: deque[Mutation] | None = None
         self._firsts: deque[Mutation] | None = None
         self._queue_tick = 0
-        self._faults: list[tuple[Exception, Source | None]] | None = None
+        self._faults: list[tuple[Exception, Source | None, Queued]] | None = None
+        """Exceptions that wait for their error mutation, with what made them and what becomes of it."""
         self._unhandled: list[BaseException] | None = None
         self._escaped: list[BaseException] | None = None
         self._auto_due = False
@@ -259,11 +260,12 @@ class Runner:
     def _drain(self, mutation: Mutation | None) -> Result:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
+        start = self._tick
         self._phase = RUNNING
         try:
             if mutation is not None:
                 outcome = self._take(mutation)
-            self._settle()
+            self._settle(start)
         finally:
             self._phase = IDLE
         if self._escaped or self._unhandled:
@@ -285,22 +287,30 @@ class Runner:
             request = mutation.request = self._toggled(mutation.toggle)
         return self._turn(request, mutation)
 
-    def _settle(self) -> None:
-        """Run errors, the automatic round and the queue, until nothing is left to do (DESIGN section 5, step 6)."""
-        turns = 1
+    def _settle(self, start: int) -> None:
+        """Run errors, the automatic round and the queue, until nothing is left to do (DESIGN section 5, step 6).
+
+        `start` is the machine's own tick when this drain began.
+        """
+        limit = self._limits.drain_limit
         went = 0
+        refused = -1  # who was refused in the last automatic round; -1: there was none, or it was refused as a whole
         while True:
             if self._close_wanted:
                 self._close_now()
                 return
-            if turns >= self._limits.drain_limit and (self._faults or self._auto_due or self._firsts or self._queue):
+            turns = self._tick - start
+            if turns > max(0, limit - _LAST_TURNS) and self._last is not None:
+                went |= self._last._plan.moved
+            if turns >= limit and self._has_more():
                 self._overrun(went)
+                refused = -1
                 continue
             if self._faults:
                 self._error_turn(*self._faults.pop(0))
             elif self._auto_due:
                 self._auto_due = False
-                self._auto_turn()
+                refused = self._auto_turn()
             elif self._firsts:
                 mutation = self._firsts.popleft()
                 self._finish(mutation, self._take(mutation))
@@ -310,12 +320,15 @@ class Runner:
                 self._finish(mutation, self._take(mutation))
             else:
                 break
-            turns += 1
-            if turns > self._limits.drain_limit - _LAST_TURNS and self._last is not None:
-                went |= self._last._plan.moved
-        if self._tracers and self._definition.relations.auto:
-            self._report_instability()
+        if self._tracers and refused >= 0:
+            self._report_instability(refused | self._barred)
         self._barred = 0
+
+    def _has_more(self) -> bool:
+        """Return whether a transition is still to come in this drain."""
+        if self._faults or self._firsts or self._queue:
+            return True
+        return self._auto_due and bool(self._plan(self._definition.request(Kind.AUTO, 0, self._barred)).moved)
 
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
         queued = mutation.outcome
@@ -323,20 +336,22 @@ class Runner:
         queued.outcome = outcome
 
     def _cancel_queue(self, reason: str) -> None:
+        """Cancel what waits; an error that waits is handled by nothing then."""
         waiting = [*(self._firsts or ()), *(self._queue or ())]
+        self._queue_tick += len(self._queue or ())
         self._firsts = self._queue = None
         for mutation in waiting:
-            self._queue_tick += 1
             self._finish(mutation, Canceled(reason))
+        faults, self._faults = self._faults, None
+        for error, _, queued in faults or ():
+            queued.outcome = Canceled(reason)
+            self._unhandled_error(error)
 
     def _overrun(self, went: int) -> None:
         limit = self._limits.drain_limit
         names = listed(self._definition.relations.named(went))
         self._auto_due = False
-        faults, self._faults = self._faults, None
         self._cancel_queue(f"machine {self.id!r} did not settle within {limit} transitions")
-        for error, _ in faults or ():
-            self._unhandled_error(error)
         self._unhandled_error(
             NotSettled(
                 f"machine {self.id!r} did not settle within {limit} transitions (drain_limit); {names} went round: "
@@ -344,9 +359,9 @@ class Runner:
             )
         )
 
-    def _report_instability(self) -> None:
-        request = self._definition.request(Kind.AUTO, 0, self._barred)
-        plan = self._plan(request)
+    def _report_instability(self, barred: int) -> None:
+        """Tell tracers what a second automatic round would still change; who refused the first refuses it too."""
+        plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
         if plan.moved:
             states = tuple(self._definition.states[number] for number in members(plan.moved))
             self._trace(lambda tracer: tracer.unstable(self.id, states))
@@ -560,7 +575,8 @@ class Runner:
 
     # ---- The automatic round ----------------------------------------------------------------------------------------
 
-    def _auto_turn(self) -> None:
+    def _auto_turn(self) -> int:
+        """Run one automatic round; return who was barred from it, or -1 if it was refused as a whole."""
         answers: dict[Handler, bool] = {}
         barred = self._barred
         source = None if self._last is None else self._last.source
@@ -568,29 +584,31 @@ class Runner:
         while True:
             plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
             if not plan.moved:
-                return
+                return barred
             transition = self._new_transition(plan, mutation)
             refusal = self._negotiate(plan, transition, answers) if plan.negotiation else None
             if refusal is None:
                 self._execute(plan, transition)
-                return
+                return barred
             handler = refusal.handler
             if refusal.error is not None:
                 entering = union(1 << state for state in plan.entering)
                 self._barred |= 1 << handler.state if handler.kind == "can_enter" else entering
                 self._refused(refusal, transition)
-                return
+                return -1
             if handler.kind != "can_enter":
-                return
+                return -1
             barred |= 1 << handler.state
 
     # ---- Errors -----------------------------------------------------------------------------------------------------
 
-    def _fault(self, error: Exception, source: Source | None) -> None:
-        """Note an exception; each gets an error mutation of its own, in order."""
+    def _fault(self, error: Exception, source: Source | None) -> Queued:
+        """Note an exception; each gets an error mutation of its own, in order, ahead of the queue."""
         if self._faults is None:
             self._faults = []
-        self._faults.append((error, source))
+        queued = Queued(self._queue_tick)
+        self._faults.append((error, source, queued))
+        return queued
 
     def _handler_fault(self, error: Exception, transition: Transition, handler: Handler) -> None:
         """Note an exception of a handler; if its state is auto, it does not come back until the drain has settled."""
@@ -619,7 +637,7 @@ class Runner:
             raise escaped[0]
         raise BaseExceptionGroup(f"unhandled in machine {self.id!r}", [*unhandled, *escaped])
 
-    def _error_turn(self, error: Exception, source: Source | None) -> None:
+    def _error_turn(self, error: Exception, source: Source | None, queued: Queued) -> None:
         """Activate ``Error`` and the error states that match (DESIGN section 7)."""
         definition = self._definition
         matching = union(1 << state for state, catches in definition.catches if _rest(error, catches) is not error)
@@ -640,6 +658,7 @@ class Runner:
         mutation.request = request
         self._error = error
         failed = self._execute(plan, transition)  # an error state whose on_enter raised or was skipped takes nothing
+        queued.outcome = EXECUTED
         rest: Exception | None = error
         for state, catches in definition.catches:
             if rest is not None and matching & plan.target & ~barred & ~failed & 1 << state:
@@ -665,9 +684,6 @@ class Runner:
         self._ticks_at_close = self.ticks
         self._close_children()
         self._cancel_queue(self._closing_reason())
-        faults, self._faults = self._faults, None
-        for error, _ in faults or ():
-            self._unhandled_error(error)
         self._auto_due = False
         plan = self._plan(self._definition.request(Kind.CLOSE))
         self._execute(plan, self._new_transition(plan, None))
