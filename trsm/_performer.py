@@ -207,7 +207,7 @@ class Performer(Engine):
             errors, left = (rest, None) if isinstance(rest, Exception) else (None, rest)
         if errors is None:
             return left
-        if self._definition.errors >> handler.state & 1 and not self._closing:
+        if self._definition.errors >> handler.state & 1:
             self._unhandled_error(errors)  # errors of an error handler are not caught again
             self._drain(None)
         else:

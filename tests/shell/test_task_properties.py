@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import trio
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
@@ -208,7 +208,6 @@ async def live(machine: Machine, site: Site, life: Iterable[Step]) -> None:
         site.check(machine)
 
 
-@settings(max_examples=100)
 @given(steps(), st.booleans())
 async def test_property_tasks_belong_to_their_instance(life: list[Step], is_started: bool) -> None:
     """P12: whatever comes and goes, and however slowly tasks clean up, each step finds the tasks as promised."""
@@ -334,7 +333,6 @@ MUTATIONS = {
 }
 
 
-@settings(max_examples=60)
 @given(st.lists(st.lists(st.sampled_from([*MUTATIONS, "checkpoint"]), max_size=12), min_size=1, max_size=4))
 async def test_property_nobody_sees_part_of_a_transition(programs: list[list[str]]) -> None:
     """P18: run to completion: who looks at any checkpoint, of any task, sees the machine settled."""
