@@ -357,13 +357,14 @@ async def test_parent_that_closes_sees_its_children_closed() -> None:
 
 
 async def test_child_that_asks_its_closing_parent() -> None:
-    """It is told that the parent is closing."""
+    """It is told that the parent is closing, and may read what was active when that began."""
     seen = []
 
     @Part.On.on_exit
     def leave(t: Transition) -> None:
         assert t.machine.parent is not None
         seen.append(t.machine.parent.add(Top.On))
+        assert t.machine.parent.ticks_at_close == t.machine.parent.ticks
         t.machine.parent.close()
 
     async with trsm.open_machine(Top, id="top") as machine:

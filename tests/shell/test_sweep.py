@@ -208,7 +208,11 @@ async def cleanups(trial: Trial) -> None:
     async def clean_up(depth: int) -> None:
         with trial.running_task():
             trial.point()
-            await trio.sleep(0.1)
+            try:
+                await trio.sleep(0.1)
+            except trio.Cancelled:
+                trial.violations.append("a cleanup was cancelled, which had time enough")
+                raise
             if depth:
                 machine.defer(clean_up, depth - 1)
             await told(machine.when(Job.Loaded))
