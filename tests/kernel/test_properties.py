@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import deque
 from functools import partial
+from random import Random
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,8 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.adapter import compiled, mask_of
+from kernel.fuzz import random_situation
 from model import strategies
-from model.consensus import NOTHING, Names, StateForm, States, is_multi, is_valid, verdict
+from model.consensus import (
+    NOTHING,
+    Names,
+    StateForm,
+    States,
+    adds,
+    is_auto,
+    is_latch,
+    is_multi,
+    is_valid,
+    removes,
+    requires,
+    verdict,
+)
 from model.consensus import Kind as ModelKind
 from model.machine import Handler, ModelMachine, Step
 from model.reasons import check_reason
@@ -151,6 +167,120 @@ def test_property_explain_and_can_foretell_what_then_happens(life: tuple[States,
         assert engine.ticks == before
         result = mutate(engine, schema, step)
         assert foretold == [result == "executed"] * len(foretold)
+
+
+# ---- What is told ---------------------------------------------------------------------------------------------------
+
+
+def all_required(states: States, names: Names) -> Names:
+    """What these states require, and what that requires, and so on."""
+    required: Names = NOTHING
+    while not required >= (more := frozenset(need for name in names | required for need in requires(states, name))):
+        required |= more
+    return required
+
+
+def all_awaited(states: States, name: str) -> Names:
+    """What a state requires or would be brought by, and what that waits for, and so on."""
+    awaited = frozenset({name})
+    while not awaited >= (
+        more := frozenset(
+            other for one in awaited for other in states if other in requires(states, one) or one in adds(states, other)
+        )
+    ):
+        awaited |= more
+    return awaited
+
+
+def check_sentence(sentence: str, situation: Situation) -> None:
+    """Every clause of a sentence of an explanation is true, as an independent reading of it in the model says."""
+    states, active, kind, called, dropped = situation
+    decided = verdict(*situation)
+    found = decided.found
+    assert not sentence.endswith("in turn."), "it does not come to the root"
+    for clause in sentence.removesuffix(".").split("; "):
+        if match := re.fullmatch(r"(\w+) cannot (activate|stay|leave): (.+)", clause):
+            subject, verb, claim = match.groups()
+            assert verb == ("activate" if subject not in active else "leave" if subject in dropped else "stay")
+            if match := re.fullmatch(r"it requires (\w+), (.+)", claim):
+                need, why = match.groups()
+                assert need in requires(states, subject) - found
+                if why == "which waits for it in turn":
+                    assert subject in all_awaited(states, need)
+                elif why in ("which is not there", "which is not there, as was said"):
+                    assert need in decided.called | decided.incumbents | decided.options.keys()
+                elif why == "which this mutation removes":
+                    assert need in dropped & active
+                elif why == "which this mutation does not set":
+                    assert kind == "set" and need in active - called
+                else:
+                    assert why == f"which is inactive, and nothing in this mutation activates {need}"
+                    assert need not in active | found
+            elif match := re.fullmatch(r"(\w+) removes it", claim):
+                assert removes(states, match[1], subject) and match[1] in found | decided.standing_incumbents
+            elif match := re.fullmatch(r"it would remove (\w+)", claim):
+                assert removes(states, subject, match[1]) and match[1] in found
+            elif match := re.fullmatch(r"(\w+) is called with it, and removes it", claim):
+                assert {subject, match[1]} <= called and removes(states, match[1], subject)
+            elif match := re.fullmatch(rf"(\w+) is called with it, and {subject} removes \1", claim):
+                assert {subject, match[1]} <= called and removes(states, subject, match[1])
+            elif claim == "nothing that comes brings it":
+                came = found - active | {name for name in found & called if is_multi(states, name)}
+                assert subject in decided.options and not any(subject in adds(states, name) for name in came)
+            else:
+                assert claim == "it is latched, and stays until the machine closes"
+                assert is_latch(states, subject) and subject in dropped & active
+        elif match := re.fullmatch(r"(\w+) removes (\w+), so that they never are together", clause):
+            assert removes(states, match[1], match[2]) and not {match[1], match[2]} & found
+        elif clause == "where exclusions go round in a circle, what comes last in standing is left out":
+            assert len(decided.options.keys() - found) >= 2
+            assert not is_valid(states, decided.called | decided.incumbents | decided.options.keys())
+        elif match := re.fullmatch(r"(\w+) is called", clause):
+            assert match[1] in called
+        elif match := re.fullmatch(r"(\w+) is required by what is called", clause):
+            assert match[1] in all_required(states, called) & found
+        elif match := re.fullmatch(r"(\w+) comes with (\w+)", clause):
+            assert match[1] in adds(states, match[2]) & found and match[2] in found
+            assert match[2] not in active or (match[2] in called and is_multi(states, match[2]))
+        elif match := re.fullmatch(r"(\w+) comes by itself", clause):
+            assert kind == "auto" and is_auto(states, match[1]) and match[1] in found - active
+        elif match := re.fullmatch(r"(\w+) stays, because it is latched", clause):
+            assert is_latch(states, match[1]) and match[1] in active & found
+        elif match := re.fullmatch(r"(\w+) stays, because nothing in this mutation removes \1", clause):
+            assert match[1] in active & found
+            assert not any(removes(states, name, match[1]) for name in found)
+        else:
+            match = re.fullmatch(r"(\w+) was active, and nothing in this mutation removes it directly", clause)
+            assert match is not None, clause
+            assert match[1] in active & decided.standing_incumbents - found
+
+
+@given(situation=strategies.situations())
+def test_property_every_sentence_of_an_explanation_is_true(situation: Situation) -> None:
+    """Not only the reasons: whatever is told of causes of causes (P4)."""
+    check_sentences(situation)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_sentence_is_true_in_dense_contests(seed: int) -> None:
+    """The same where removes are so many that hardly anything fits."""
+    random = Random(seed)
+    assert sum(check_sentences(random_situation(random)[:5]) for _ in range(150)) > 100
+
+
+def check_sentences(situation: Situation) -> int:
+    """Check all reasons and sentences of an explanation; return how many sentences there are."""
+    states, active, kind, called, dropped = situation
+    relations = compiled(states)
+    request = Request(Kind[kind.upper()], mask_of(relations, called), mask_of(relations, dropped))
+    explanation = Explainer(relations, mask_of(relations, active), request).explain()
+    decided = verdict(*situation)
+    for reason in explanation.reasons:
+        assert check_reason(*situation, decided, reason.state, reason.kind, reason.by) is None
+    _, *sentences = explanation.text.splitlines()
+    for sentence in sentences:
+        check_sentence(sentence, situation)
+    return len(sentences)
 
 
 # ---- Reasons on a live engine ---------------------------------------------------------------------------------------

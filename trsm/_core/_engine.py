@@ -429,11 +429,15 @@ class Engine(Runner):
 
     # ---- Checking what was asked ------------------------------------------------------------------------------------
 
+    def _names_none(self, doing: str) -> MutationError:
+        call = doing if doing.endswith(")") else f"{doing}()"
+        return MutationError(
+            f"{call} names no state: write at least one, such as {self._definition.states[0].qualified_name}"
+        )
+
     def _mask(self, states: tuple[object, ...], doing: str) -> int:
         if not states:
-            raise MutationError(
-                f"{doing}() names no state: write at least one, such as {self._definition.states[0].qualified_name}"
-            )
+            raise self._names_none(doing)
         mask = 0
         for state in states:
             if isinstance(state, Call):
@@ -446,9 +450,7 @@ class Engine(Runner):
     def _called(self, states: tuple[object, ...], doing: str) -> tuple[int, dict[int, object] | None]:
         """Return called states as a mask, and the arguments of those that were called with some."""
         if not states:
-            raise MutationError(
-                f"{doing}() names no state: write at least one, such as {self._definition.states[0].qualified_name}"
-            )
+            raise self._names_none(doing)
         mask = 0
         calls: dict[int, object] = {}
         for value in states:
@@ -530,10 +532,11 @@ class Engine(Runner):
             and get_ident() == self._thread
         ):
             self._phase = RUNNING
+            start = self._tick
             try:
                 outcome = self._turn(request, None)
                 if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted:
-                    self._settle(self._tick - (outcome is EXECUTED))
+                    self._settle(start)
             finally:
                 self._phase = IDLE
             if self._escaped or self._unhandled:
@@ -546,6 +549,8 @@ class Engine(Runner):
         self._check_thread(doing)
         if self._phase == READING:
             raise ReadOnly(self._read_only(doing))
+        if mutation.scope is not None and not isinstance(getattr(mutation.scope, "cancel_called", None), bool):
+            raise MutationError(f"{doing}(scope={mutation.scope!r}): pass a cancel scope, or leave scope out")
         if mutation.request is None and (self._phase == RUNNING or mutation.toggle & ~self._active):
             # One that is queued may come to add, whatever is active now.
             self._check_arguments(mutation.toggle, mutation.calls, "toggle")
