@@ -589,7 +589,7 @@ class Watched(Engine):
     def _committed(self, plan: object, transition: Transition) -> None:
         self.told.append(transition)
 
-    def _finished(self, plan: object, transition: Transition, removal: object) -> None:
+    def _finished(self, plan: object, transition: Transition, *rest: object) -> None:
         self.told.append(transition)
 
 
