@@ -693,6 +693,26 @@ async def test_parent_whose_handlers_raise_no_exception_when_they_get_errors_of_
     assert caught.value.exceptions == (second, first)
 
 
+async def test_errors_of_a_child_that_closes_its_parent_whose_handlers_raise_no_exception() -> None:
+    """What the parent's handlers raise goes to the caller, and takes no error of the child with it."""
+    stop, error = SystemExit(), OSError()
+
+    @Part.Failing.on_enter
+    def close_parent(t: Transition) -> None:
+        assert t.machine.parent is not None
+        t.machine.parent.close()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with trsm.open_machine(Top, raising(stop, Top.On.on_exit)) as machine:
+            child = machine.start_child(Part, close_parent, raising(error, Part.On.on_exit))
+            machine.add(Top.On)
+            child.add(Part.On)
+            with pytest.raises(SystemExit) as stopped:
+                child.add(Part.Failing)
+            assert stopped.value is stop
+    assert caught.value.exceptions == (error,)
+
+
 async def test_parent_whose_handlers_raise_no_exception_when_they_get_the_error_of_a_cleanup() -> None:
     """There is no caller but the closing task: it leaves the block, and the child is joined all the same."""
     stop = SystemExit()
