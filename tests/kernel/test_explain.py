@@ -419,6 +419,31 @@ def test_refused_by_a_handler_of_a_state_that_would_stay() -> None:
     assert "can_stay of Light (test_refused" in explanation.text
 
 
+def test_what_would_have_left_with_a_state_that_may_not_leave() -> None:
+    """Its reason names the handler that keeps what it requires."""
+
+    class Lock(Schema):
+        Shut = State()
+        Bolt = State(require=Shut)
+        Bar = State(require=Shut)
+        Open = State(remove=Shut)
+
+    def porter(t: Transition) -> bool:
+        return False
+
+    porter.__qualname__ = "porter"
+    engine = Engine(Lock, Lock.Shut.can_exit(porter))
+    engine.add(Lock.Shut, Lock.Bolt, Lock.Bar)
+    for mutate, written in ((engine.add, "add(Open)"), (engine.set, "set(Open)")):
+        result = mutate(Lock.Open)
+        assert isinstance(result, Canceled)
+        assert result.reason.splitlines()[0] == f"{written} is refused: can_exit of Shut (porter) refused."
+    assert engine.explain("add", Lock.Open).text.splitlines()[1:] == [
+        "Bolt cannot stay: it requires Shut, which would leave; Shut cannot leave: porter refused it.",
+        "Bar cannot stay: it requires Shut, which would leave, as was said.",
+    ]
+
+
 def test_the_handler_that_refused_is_the_reason_of_what_it_would_have_brought() -> None:
     """Beside it stands what the relations alone decided."""
 

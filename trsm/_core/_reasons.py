@@ -158,7 +158,8 @@ class Explainer:
         if not self.active >> state & 1:
             return "cannot activate"
         dropped = self.request.dropped >> state & 1 and self.request.kind not in (Kind.AUTO, Kind.ERROR)
-        return "cannot leave" if dropped else "cannot stay"
+        refused = state in self.refused and not self.found >> state & 1  # by its `can_exit`
+        return "cannot leave" if dropped or refused else "cannot stay"
 
     def _standing_of(self, state: int) -> str:
         """Return why a state that puts another one out is there, or still stands."""
@@ -193,8 +194,7 @@ class Explainer:
         `told` collects all that was said, over several sentences; `path` is what led here in this one.
         """
         reason = self.reason(state)
-        if reason is None:
-            return f"{self.relations.names[state]} was asked to go"
+        assert reason is not None  # asked of states that are lost, and not because they were asked to go
         return self._tell(state, reason, told, path)
 
     def _tell(self, state: int, reason: Reason, told: set[int], path: tuple[int, ...]) -> str:
@@ -219,7 +219,8 @@ class Explainer:
             case "nothing brings it":
                 return f"{start} nothing that comes brings it{self._not_brought(state, told, path)}"
             case "requires":
-                return f"{start} it requires {reason.by}, {self._missing(number, told, path)}"
+                pass
+        return f"{start} it requires {reason.by}, {self._missing(number, told, path)}"
 
     def _not_brought(self, state: int, told: set[int], path: tuple[int, ...]) -> str:
         """Return the end of a sentence: why what would bring a state does not come, if that was not said already."""
@@ -237,7 +238,8 @@ class Explainer:
         if state in path:
             return f"which waits for it in turn; {self._beside(path[path.index(state) :], told)}"
         if candidates >> state & 1 and self.reason(state) is not None:
-            return f"which is not there{', as was said' if state in told else f'; {self.sentence(state, told, path)}'}"
+            how = "would leave" if state in self.refused else "is not there"
+            return f"which {how}{', as was said' if state in told else f'; {self.sentence(state, told, path)}'}"
         if self.active >> state & 1:
             return (
                 "which this mutation removes"
