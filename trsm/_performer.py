@@ -133,9 +133,9 @@ class Performer(Engine):
 
     # ---- Tasks ------------------------------------------------------------------------------------------------------
 
-    def _start_tasks(self, plan: Plan, transition: Transition) -> None:
-        """Start the tasks of entering states that are still active."""
-        for number in plan.tasks:
+    def _start_tasks(self, plan: Plan, transition: Transition, bound: tuple[object, ...]) -> None:
+        """Start the tasks of entering states that are still active, as they were bound when the plan was committed."""
+        for number, handlers in plan.tasks:
             if not self._active >> number & 1:
                 continue
             if self._slots is None:
@@ -144,10 +144,10 @@ class Performer(Engine):
             if slot is None:
                 slot = self._slots[number] = Slot(self, self._limits.queue_limit)
                 self._watched |= 1 << number
-            for handler in self._table.tasks.get(number, ()):
+            for handler in handlers:
                 work = handler.function
                 if handler.place >= 0:
-                    work = types.MethodType(work, self._bound[handler.place])
+                    work = types.MethodType(work, bound[handler.place])
                 slot.start(Activation(handler, work, transition, self._source_of(transition, handler)))
 
     def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:

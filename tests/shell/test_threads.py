@@ -30,7 +30,7 @@ class Handlers:
 async def nothing() -> None: ...
 
 
-FOR_TRSM_ITSELF = {"current_source", "spawn", "task_ended", "task_failed", "task_overflow", "task_returned"}
+FOR_TRSM_ITSELF = {"spawn", "task_ended", "task_failed", "task_overflow", "task_returned"}
 """What tasks call back: it runs where the machine's tasks run."""
 NEVER_CHANGES = {"id", "schema", "parent"}
 ONE_VALUE = {"closed", "ticks_at_close"}

@@ -59,8 +59,8 @@ class Plan:
     enters: tuple[tuple[int, tuple[Step, ...]], ...] = ()
     """The handlers of one state after the other, so that a fault can skip the rest."""
     changes: tuple[Step, ...] = ()
-    tasks: tuple[int, ...] = ()
-    """Entering states that have tasks."""
+    tasks: tuple[tuple[int, tuple[TaskHandler, ...]], ...] = ()
+    """Entering states that have tasks, and those."""
     acts: bool = False
     """Whether any final handler is to be called."""
 

@@ -242,7 +242,7 @@ class Runner:
                 request.kind is not Kind.SET
                 and not (request.called | request.dropped) & self._definition.relations.multi
             )
-            if plain and last.request is request and last.is_plain and last.outcome is not None:
+            if plain and last.asks_the_same(request) and last.is_plain and last.outcome is not None:
                 return last.outcome
         if len(queue) + len(firsts) >= self._limits.queue_limit:
             raise QueueFull(
@@ -422,7 +422,7 @@ class Runner:
         phase, running, outer = self._phase, self._running, self._transition
         self._phase = READING
         self._transition = transition
-        token = CAUSE.set(self)
+        token = CAUSE.set(None)
         try:
             for function, place, handler in plan.negotiation:
                 if answers is not None:
@@ -430,6 +430,7 @@ class Runner:
                     if known:
                         continue
                 self._running = handler
+                CAUSE.set(_Calling(self, transition, handler))
                 try:
                     answer = function(bound[place], transition) if place >= 0 else function(transition)
                     if answer is not True and answer is not False:
@@ -451,6 +452,7 @@ class Runner:
 
     def _execute(self, plan: Plan, transition: Transition) -> int:
         """Commit a plan, call its finals, do the removal that a fault brings; return who failed or was skipped."""
+        bound = self._bound  # handlers may bind and detach: what runs already goes on with what it was planned with
         failure = self._commit(plan, transition, 0)
         removal = None
         if failure is not None:
@@ -462,7 +464,7 @@ class Runner:
                 removal = self._new_transition(undone, transition._mutation)
                 self._commit(undone, removal, failure.silent)
         if plan.tasks or plan.touched & self._watched:
-            self._finished(plan, transition, removal)
+            self._finished(plan, transition, removal, bound)
         return 0 if failure is None else failure.failed | failure.skipped
 
     def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
@@ -498,7 +500,7 @@ class Runner:
         bound = self._bound
         running, outer = self._running, self._transition
         self._transition = transition
-        token = CAUSE.set(self)
+        token = CAUSE.set(None)
         failure = None
         try:
             for step in plan.exits:
@@ -517,11 +519,14 @@ class Runner:
         """Call one final handler; return whether it returned."""
         function, place, handler = step
         self._running = handler
+        CAUSE.set(_Calling(self, transition, handler))
         try:
             value = function(bound[place], transition) if place >= 0 else function(transition)
             if value is not None:
                 _check_returned(handler, value)
         except Exception as error:
+            if handler.state >= 0:
+                self._barred |= (1 << handler.state) & self._definition.relations.auto
             if (
                 self._closing
                 or (handler.state >= 0 and self._definition.errors >> handler.state & 1)
@@ -559,13 +564,6 @@ class Runner:
                     failure = _Failure(0, skipped, 0 if returned else 1 << state)
                 failure.failed |= 1 << state
         return failure
-
-    def current_source(self) -> Source:
-        """Return the record of the handler that runs now."""
-        transition, handler = self._transition, self._running
-        assert transition is not None  # only asked while CAUSE names this engine
-        assert handler is not None  # the same
-        return self._source_of(transition, handler)
 
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
@@ -700,7 +698,9 @@ class Runner:
     def _committed(self, plan: Plan, transition: Transition) -> None:
         """Called right after a commit that moved a watched state, before any final handler."""
 
-    def _finished(self, plan: Plan, transition: Transition, removal: Transition | None) -> None:
+    def _finished(
+        self, plan: Plan, transition: Transition, removal: Transition | None, bound: tuple[object, ...]
+    ) -> None:
         """Called after the final handlers, if a state has tasks or is watched; `removal` is what a fault brought."""
 
     def _close_children(self) -> None:
@@ -708,6 +708,21 @@ class Runner:
 
     def _closed(self) -> None:
         """Called when every state has left."""
+
+
+class _Calling:
+    """One call of a handler. A task that the handler starts in a nursery of its own inherits it, and may outlive it."""
+
+    __slots__ = ("_engine", "_handler", "_transition")
+
+    def __init__(self, engine: Runner, transition: Transition, handler: Handler) -> None:
+        self._engine = engine
+        self._transition = transition
+        self._handler = handler
+
+    def current_source(self) -> Source:
+        """Return the record of this call."""
+        return self._engine._source_of(self._transition, self._handler)
 
 
 class _Failure:
