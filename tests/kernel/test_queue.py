@@ -786,3 +786,19 @@ def test_a_canceled_result_works_out_its_reason_when_asked(monkeypatch: pytest.M
     assert "Open cannot activate: it requires Unlocked, which is inactive" in reason
     assert result.reason is reason and len(asked) == 1
     assert repr(result) == f"<Canceled: {reason}>"
+
+
+def test_queue_ticks_count_what_was_canceled_with_the_queue() -> None:
+    """After a drain that did not settle the next queue tick is that of the next queued mutation."""
+    ticks: list[int] = []
+
+    def act(engine: Engine) -> None:
+        ticks.append(engine.add(Lamp.A).tick)
+        engine.add(Lamp.B, first=True)
+        ticks.append(engine.remove(Lamp.C).tick)
+
+    script = Script(act, drain_limit=1)
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup, match="unhandled"):
+            script.run()
+    assert ticks == [1, 2, 3, 4]
