@@ -511,6 +511,15 @@ def test_a_scope_that_is_cancelled_already_skips_the_outermost_mutation_too() ->
     assert engine.active_states == (Lamp.A,)
 
 
+@pytest.mark.parametrize("wrong", [3, "scope", Scope])
+def test_what_is_no_scope_is_refused_at_the_call(wrong: object) -> None:
+    """It would have been found out only when its turn comes."""
+    engine = Engine(Lamp)
+    with pytest.raises(MutationError, match=r"add\(scope=.*\): pass a cancel scope, or leave scope out"):
+        engine.add(Lamp.A, scope=wrong)  # type: ignore[arg-type]
+    assert engine.last_transition.tick == 0
+
+
 def test_a_scope_that_is_cancelled_at_its_turn_or_later_stops_nothing() -> None:
     """Only what is before its turn counts."""
     scope = Scope()
