@@ -27,7 +27,7 @@ from trsm._core._reasons import Explanation, describe
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, current_source
-from trsm._core._state import Call, State
+from trsm._core._state import Call, State, States
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Tracer, checked_tracers
 from trsm._core._transition import Transition
@@ -144,7 +144,7 @@ class Engine(Runner):
     def active_states(self) -> tuple[State[..., object], ...]:
         """The active states in declaration order. Reading raises `WrongThread` in another thread."""
         self._check_thread("active_states", is_read=True)
-        return tuple(self._definition.states[number] for number in members(self._active))
+        return States(self._definition.states[number] for number in members(self._active))
 
     @property
     def error(self) -> Exception | None:
