@@ -27,11 +27,14 @@ from trsm._core._plan import OPENING, Plan
 from trsm._core._reasons import Explanation
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
-from trsm._core._source import CAUSE, current_source
+from trsm._core._source import CAUSE, Source, current_source
 from trsm._core._state import Call, State
-from trsm._core._ticks import Ticks
+from trsm._core._ticks import Journal, Ticks
 from trsm._core._tracing import Tracer
 from trsm._core._transition import Transition
+
+ADD, REMOVE, SET = Kind.ADD, Kind.REMOVE, Kind.SET
+"""Looked up once: members of an enumeration are slow to reach in Python 3.11."""
 
 ExplainKind = Literal["add", "remove", "set", "toggle", "mutate"]
 
@@ -139,9 +142,10 @@ class Engine(Runner):
     @property
     def last_transition(self) -> Transition:
         """The last transition that was executed; opening counts as one. A canceled mutation leaves none."""
-        if self._last is None:
-            self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
-        return self._last
+        last = self._last
+        if last is None:
+            last = self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
+        return last if isinstance(last, Transition) else self._unfolded(last)
 
     def __str__(self) -> str:
         return f"({' '.join(f'{name}:{self._ticks[number]}' for number, name in self._active_names())})"
@@ -224,13 +228,13 @@ class Engine(Runner):
           QueueFull: called in a transition while ``queue_limit`` mutations wait.
           WrongThread: called from another thread.
         """
-        return self._submit(Kind.ADD, states, first, scope, args)
+        return self._submit(ADD, states, first, scope, args)
 
     def remove(
         self, *states: State[..., object], first: bool = False, scope: Cancellable | None = None, **args: object
     ) -> Result:
         """Deactivate these states and what requires them. Parameters, results and errors as for `add`."""
-        return self._submit(Kind.REMOVE, states, first, scope, args)
+        return self._submit(REMOVE, states, first, scope, args)
 
     def set(
         self,
@@ -240,7 +244,7 @@ class Engine(Runner):
         **args: object,
     ) -> Result:
         """Make these states and what they bring the only active ones. Parameters, results and errors as for `add`."""
-        return self._submit(Kind.SET, states, first, scope, args)
+        return self._submit(SET, states, first, scope, args)
 
     def toggle(
         self,
@@ -466,30 +470,50 @@ class Engine(Runner):
     def _submit(
         self, kind: Kind, states: tuple[object, ...], first: bool, scope: Cancellable | None, args: dict[str, object]
     ) -> Result:
+        try:
+            plan = self._calls[self._active, kind, states]
+        except (KeyError, TypeError):
+            plan = None  # not asked before, or something that cannot be hashed and so is no state: see below
+        cause = CAUSE.get()
+        if (
+            plan is not None
+            and self._phase == IDLE
+            and not args
+            and scope is None
+            and (cause is None or isinstance(cause, Source))
+            and get_ident() == self._thread
+        ):
+            if not plan.is_quiet or plan.touched & self._watched:
+                return self._run(plan, None if cause is None else Mutation(plan.request, source=cause))
+            # Nobody looks, nobody is called and nothing follows: what is left of section 5 is the commit.
+            self._tick += 1
+            journal = self._journal
+            if journal is None:
+                journal = self._journal = Journal(tuple(self._ticks))
+            plans = journal.plans
+            record = self._last = plan, self._tick, journal, len(plans), cause
+            if plan.moved:
+                ticks, began = self._ticks, self._began
+                if began is None:
+                    began = self._began = [None for _ in ticks]
+                for state in plan.flips:
+                    ticks[state] += 1
+                for state in plan.repeats:
+                    ticks[state] += 2
+                for state in plan.began:
+                    began[state] = record
+                self._active = plan.target
+                plans.append(plan)
+                if len(plans) >= journal.limit:
+                    self._journal = None
+            return EXECUTED
         calls: dict[int, object] | None = None
         try:
             request = self._definition.asked[kind][states]
         except (KeyError, TypeError):
             request, calls = self._request(kind, states)
-        if (
-            self._phase == IDLE
-            and not args
-            and calls is None
-            and scope is None
-            and not self._closing
-            and CAUSE.get() is None
-            and get_ident() == self._thread
-        ):
-            self._phase = RUNNING
-            try:
-                outcome = self._turn(request, None)
-                if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted:
-                    self._settle()
-            finally:
-                self._phase = IDLE
-            if self._escaped or self._unhandled:
-                self._surface()
-            return outcome
+        if plan is None and calls is None and not self._closing:
+            self._table.remember(self._active, kind, states, self._plan(request))
         return self._submit_mutation(Mutation(request, args=args or None, calls=calls, scope=scope), first)
 
     def _submit_mutation(self, mutation: Mutation, first: bool) -> Result:

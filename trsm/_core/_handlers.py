@@ -145,11 +145,13 @@ class Table:
     It holds no bound object, only their places, so that machines with handlers of the same classes share one.
     """
 
-    __slots__ = ("_by_kind", "_empty", "definition", "errors_handled", "errors_tasked", "plans", "tasks")
+    __slots__ = ("_by_kind", "_empty", "calls", "definition", "errors_handled", "errors_tasked", "plans", "tasks")
 
     def __init__(self, definition: Definition, handlers: Sequence[Handler]) -> None:
         self.definition = definition
         self.plans: dict[tuple[int, Request], Plan] = {}
+        self.calls: dict[tuple[int, Kind, tuple[object, ...]], Plan] = {}
+        """(active set, kind, states as they were passed) -> the plan, so that a call made before is one look-up."""
         self._empty = not handlers
         self._by_kind: dict[HandlerKind, dict[int, list[Handler]]] = {}
         for handler in handlers:
@@ -188,18 +190,28 @@ class Table:
             self.plans[key] = plan
         return plan
 
+    def remember(self, active: int, kind: Kind, states: tuple[object, ...], plan: Plan) -> None:
+        """Keep a plan under what was asked, word for word."""
+        if len(self.calls) >= PLANS:
+            self.calls.clear()
+        self.calls[active, kind, states] = plan
+
     def _with_handlers(self, plan: Plan) -> Plan:
         exits = [handler for state in plan.leaving for handler in self._of("on_exit", state)[::-1]]
         enters = [(state, self._of("on_enter", state)) for state in plan.entering]
         changes = self._of("on_change", -1) if plan.moved else []
+        negotiation = tuple(map(_step, self._negotiation(plan)))
+        tasks = tuple(state for state in plan.entering if state in self.tasks)
+        acts = bool(exits or changes or any(handlers for _, handlers in enters))
         return attrs.evolve(
             plan,
-            negotiation=tuple(map(_step, self._negotiation(plan))),
+            negotiation=negotiation,
             exits=tuple(map(_step, exits)),
             enters=tuple((state, tuple(map(_step, handlers))) for state, handlers in enters if handlers),
             changes=tuple(map(_step, changes)),
-            tasks=tuple(state for state in plan.entering if state in self.tasks),
-            acts=bool(exits or changes or any(handlers for _, handlers in enters)),
+            tasks=tasks,
+            acts=acts,
+            is_quiet=plan.is_quiet and not (negotiation or tasks or acts),
         )
 
     def _negotiation(self, plan: Plan) -> list[Handler]:

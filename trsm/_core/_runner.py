@@ -40,6 +40,10 @@ _LAST_TURNS = 100
 """How many turns before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
 
 
+Record = tuple[Plan, int, Journal, int, Source | None]
+"""What a transition that nobody saw leaves behind: plan, tick, place in the journal, source; see `Runner._unfolded`."""
+
+
 class Refusal:
     """Why negotiation ended a mutation: the handler that refused, or that raised."""
 
@@ -60,6 +64,7 @@ class Runner:
         "_barred",
         "_began",
         "_bound",
+        "_calls",
         "_close_wanted",
         "_closing",
         "_definition",
@@ -107,6 +112,7 @@ class Runner:
         self._bound = handlers
         self._table = table
         self._plans = table.plans
+        self._calls = table.calls
         self._id: str | int = next(_numbers) if id is None else id
         self._limits = limits
         self._tracers = tracers
@@ -132,9 +138,9 @@ class Runner:
         """States whose waiters, scopes or watchers the shell wants to hear of; -1 for all."""
         self._ticks_at_close: Ticks | None = None
         self._journal: Journal | None = None
-        self._last: Transition | None = None
+        self._last: Transition | Record | None = None
         self._transition: Transition | None = None
-        self._began: list[Transition | None] | None = None
+        self._began: list[Transition | Record | None] | None = None
         """State -> the transition that began its present or last instance."""
         if tracers:
             self._retable(table)
@@ -192,6 +198,7 @@ class Runner:
             table = table.wrapped(self._timed)
         self._table = table
         self._plans = table.plans
+        self._calls = table.calls
 
     def _timed(self, handler: Handler) -> Callable[..., object]:
         """Wrap a handler so that tracers hear of it when it takes too long; done only while there are tracers."""
@@ -252,6 +259,19 @@ class Runner:
             queue.append(mutation)
         return mutation.outcome
 
+    def _run(self, plan: Plan, mutation: Mutation | None) -> Result:
+        """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`."""
+        self._phase = RUNNING
+        try:
+            outcome = self._turn(plan, plan.request, mutation)
+            if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted:
+                self._settle()
+        finally:
+            self._phase = IDLE
+        if self._escaped or self._unhandled:
+            self._surface()
+        return outcome
+
     def _drain(self, mutation: Mutation | None) -> Result:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
@@ -279,7 +299,7 @@ class Runner:
         request = mutation.request
         if request is None:
             request = mutation.request = self._toggled(mutation.toggle)
-        return self._turn(request, mutation)
+        return self._turn(self._plan(request), request, mutation)
 
     def _settle(self) -> None:
         """Run errors, the automatic round and the queue, until nothing is left to do (DESIGN section 5, step 6)."""
@@ -308,7 +328,7 @@ class Runner:
                 break
             turns += 1
             if turns > self._limits.drain_limit - _LAST_TURNS and self._last is not None:
-                went |= self._last._plan.moved
+                went |= (self._last._plan if isinstance(self._last, Transition) else self._last[0]).moved
         if self._tracers and self._definition.relations.auto:
             self._report_instability()
         self._barred = 0
@@ -361,16 +381,28 @@ class Runner:
         transition._plan = plan
         transition._mutation = mutation
         transition._journal = journal
-        transition._position = len(journal.moves)
+        transition._position = len(journal.plans)
         transition._machine = weakref.ref(self)
         transition.tick = self._tick
         transition.dry_run = False
         return transition
 
-    def _turn(self, request: Request, mutation: Mutation | None) -> Executed | Canceled:
-        """Resolve, negotiate, commit and finish one mutation (DESIGN section 5, steps 2 to 5)."""
+    def _unfolded(self, record: Record) -> Transition:
+        """Return the transition that a record stands for, and put it in the record's place."""
+        plan, tick, journal, position, source = record
+        transition = self._new_transition(plan, None if source is None else Mutation(plan.request, source=source))
+        transition.tick, transition._journal, transition._position = tick, journal, position
+        if self._last is record:
+            self._last = transition
+        began = self._began or []
+        for state in plan.began:
+            if began[state] is record:
+                began[state] = transition
+        return transition
+
+    def _turn(self, plan: Plan, request: Request, mutation: Mutation | None) -> Executed | Canceled:
+        """Negotiate, commit and finish one mutation that was resolved (DESIGN section 5, steps 3 to 5)."""
         active = self._active
-        plan = self._plans.get((active, request)) or self._table.plan(active, request)
         if not plan.accepted:
             return Canceled(partial(self._reason, request, active, None))
         transition = self._new_transition(plan, mutation)
@@ -453,21 +485,21 @@ class Runner:
         self._last = transition
         if moved:
             ticks = self._ticks
-            began: list[Transition | None] | None = self._began
+            began = self._began
             if began is None:
-                began = [None for _ in ticks]
-                self._began = began
-            for state, distance in plan.moves:
-                tick = ticks[state] = ticks[state] + distance
-                if distance == 1 and tick & 1:
-                    began[state] = transition
+                began = self._began = [None for _ in ticks]
+            for state in plan.flips:
+                ticks[state] += 1
+            for state in plan.repeats:
+                ticks[state] += 2
+            for state in plan.began:
+                began[state] = transition
             self._active = plan.target
-            moves = transition._journal.moves
-            moves.append(plan.moves)
-            if len(moves) >= 32 and len(moves) >= len(ticks):
+            journal = transition._journal
+            journal.plans.append(plan)
+            if len(journal.plans) >= journal.limit:
                 self._journal = None
-            kind = plan.request.kind
-            if self._definition.relations.auto and kind < Kind.REMOVAL and kind is not Kind.AUTO:
+            if plan.is_followed:
                 self._auto_due = True
             if self._error is not None and not plan.target >> self._definition.error & 1:
                 self._error = None
@@ -559,7 +591,8 @@ class Runner:
     def _auto_turn(self) -> None:
         answers: dict[Handler, bool] = {}
         barred = self._barred
-        source = None if self._last is None else self._last.source
+        assert isinstance(self._last, Transition)  # what it follows was committed with one
+        source = self._last.source
         mutation = None if source is None else Mutation(None, source=source)
         while True:
             plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
@@ -652,6 +685,7 @@ class Runner:
         if self._closing:
             return
         self._closing = True
+        self._calls = {}  # mutations are canceled from now on
         self._ticks_at_close = self.ticks
         self._close_children()
         self._cancel_queue(self._closing_reason())

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import attrs
 
+from trsm._core._plan import Plan
 from trsm._core._schema import Definition
 from trsm._core._state import State
-
-Move = tuple[int, int]
-"""A state's number, and how far a transition moves its tick."""
 
 
 @attrs.frozen(repr=False)
@@ -60,21 +58,23 @@ class Ticks:
 class Journal:
     """What moved since a known vector, so that a transition can rebuild the ticks around it when they are read.
 
-    The machine starts a new journal every `length` transitions; a transition holds the journal that it was written to.
+    The machine starts a new journal when one is full; a transition holds the journal that it was written to.
     """
 
-    __slots__ = ("base", "moves")
+    __slots__ = ("base", "limit", "plans")
 
     def __init__(self, base: tuple[int, ...]) -> None:
         self.base = base
-        self.moves: list[tuple[Move, ...]] = []
+        self.plans: list[Plan] = []
+        self.limit = max(32, len(base))
+        """How many entries make it full: so many that a new base costs next to nothing for each."""
 
-    def at(self, position: int, more: tuple[Move, ...] = ()) -> tuple[int, ...]:
-        """Return the ticks after the first `position` entries, and then after `more`."""
+    def at(self, position: int, last: Plan | None = None) -> tuple[int, ...]:
+        """Return the ticks after the first `position` entries, and then after `last`."""
         values = list(self.base)
-        for moves in self.moves[:position]:
-            for state, distance in moves:
-                values[state] += distance
-        for state, distance in more:
-            values[state] += distance
+        for plan in [*self.plans[:position], *([] if last is None else [last])]:
+            for state in plan.flips:
+                values[state] += 1
+            for state in plan.repeats:
+                values[state] += 2
         return tuple(values)

@@ -134,7 +134,7 @@ class Transition:
     @property
     def after(self) -> Ticks:
         """The ticks after it."""
-        return Ticks(self._definition, self._journal.at(self._position, self._plan.moves))
+        return Ticks(self._definition, self._journal.at(self._position, self._plan))
 
     def __repr__(self) -> str:
         names = self._definition.relations.names
