@@ -369,7 +369,13 @@ class Engine(Runner):
             return None
         transition = self._new_transition(plan, mutation)
         transition.dry_run = True
-        refusal = self._negotiate(plan, transition, None)
+        running, outer = self._running, self._transition
+        token = CAUSE.set(self)
+        try:
+            refusal = self._negotiate(plan, transition)
+        finally:
+            CAUSE.reset(token)
+            self._running, self._transition = running, outer
         self._catch_up()
         if refusal is not None and refusal.error is not None:
             raise refusal.error

@@ -198,20 +198,17 @@ class Table:
 
     def _with_handlers(self, plan: Plan) -> Plan:
         exits = [handler for state in plan.leaving for handler in self._of("on_exit", state)[::-1]]
-        enters = [(state, self._of("on_enter", state)) for state in plan.entering]
+        enters = [handler for state in plan.entering for handler in self._of("on_enter", state)]
         changes = self._of("on_change", -1) if plan.moved else []
         negotiation = tuple(map(_step, self._negotiation(plan)))
+        finals = tuple(map(_step, exits + enters + changes))
         tasks = tuple(state for state in plan.entering if state in self.tasks)
-        acts = bool(exits or changes or any(handlers for _, handlers in enters))
         return attrs.evolve(
             plan,
             negotiation=negotiation,
-            exits=tuple(map(_step, exits)),
-            enters=tuple((state, tuple(map(_step, handlers))) for state, handlers in enters if handlers),
-            changes=tuple(map(_step, changes)),
+            finals=finals,
             tasks=tasks,
-            acts=acts,
-            is_quiet=plan.is_quiet and not (negotiation or tasks or acts),
+            is_quiet=plan.is_quiet and not (negotiation or finals or tasks),
         )
 
     def _negotiation(self, plan: Plan) -> list[Handler]:

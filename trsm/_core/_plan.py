@@ -60,14 +60,10 @@ class Plan:
     touched: int = 0
     """States that move or are called: what a waiter may have to look at."""
     negotiation: tuple[Step, ...] = ()
-    exits: tuple[Step, ...] = ()
-    enters: tuple[tuple[int, tuple[Step, ...]], ...] = ()
-    """The handlers of one state after the other, so that a fault can skip the rest."""
-    changes: tuple[Step, ...] = ()
+    finals: tuple[Step, ...] = ()
+    """``on_exit`` of those leaving, ``on_enter`` of those entering, ``on_change``."""
     tasks: tuple[int, ...] = ()
     """Entering states that have tasks."""
-    acts: bool = False
-    """Whether any final handler is to be called."""
     is_followed: bool = False
     """Whether the automatic round follows it."""
     is_quiet: bool = False

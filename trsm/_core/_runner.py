@@ -22,7 +22,7 @@ from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread,
 from trsm._core._handlers import Table, table_of
 from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, Result
-from trsm._core._plan import Handler, Plan, Step
+from trsm._core._plan import Handler, Plan
 from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import Schema
 from trsm._core._source import CAUSE, Source, bounded
@@ -81,6 +81,7 @@ class Runner:
         "_plans",
         "_queue",
         "_queue_tick",
+        "_reference",
         "_running",
         "_schema",
         "_table",
@@ -140,6 +141,8 @@ class Runner:
         self._journal: Journal | None = None
         self._last: Transition | Record | None = None
         self._transition: Transition | None = None
+        """What runs, or is asked, now."""
+        self._reference = weakref.ref(self)
         self._began: list[Transition | Record | None] | None = None
         """State -> the transition that began its present or last instance."""
         if tracers:
@@ -262,12 +265,15 @@ class Runner:
     def _run(self, plan: Plan, mutation: Mutation | None) -> Result:
         """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`."""
         self._phase = RUNNING
+        token = CAUSE.set(self)
         try:
             outcome = self._turn(plan, plan.request, mutation)
             if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted:
                 self._settle()
         finally:
+            CAUSE.reset(token)
             self._phase = IDLE
+            self._transition = None
         if self._escaped or self._unhandled:
             self._surface()
         return outcome
@@ -276,12 +282,15 @@ class Runner:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
         self._phase = RUNNING
+        token = CAUSE.set(self)
         try:
             if mutation is not None:
                 outcome = self._take(mutation)
             self._settle()
         finally:
+            CAUSE.reset(token)
             self._phase = IDLE
+            self._transition = None
         if self._escaped or self._unhandled:
             self._surface()
         return outcome
@@ -382,7 +391,7 @@ class Runner:
         transition._mutation = mutation
         transition._journal = journal
         transition._position = len(journal.plans)
-        transition._machine = weakref.ref(self)
+        transition._machine = self._reference
         transition.tick = self._tick
         transition.dry_run = False
         return transition
@@ -407,7 +416,7 @@ class Runner:
             return Canceled(partial(self._reason, request, active, None))
         transition = self._new_transition(plan, mutation)
         if plan.negotiation:
-            refusal = self._negotiate(plan, transition, None)
+            refusal = self._negotiate(plan, transition)
             if refusal is not None:
                 self._refused(refusal, transition)
                 return Canceled(partial(self._reason, request, active, refusal))
@@ -429,36 +438,35 @@ class Runner:
         elif error is not None:
             self._escape(error)
 
-    def _negotiate(self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None) -> Refusal | None:
+    def _negotiate(
+        self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None = None
+    ) -> Refusal | None:
         """Ask everyone in order; return the first refusal. `answers` are remembered when a target is taken again."""
         bound = self._bound
-        phase, running, outer = self._phase, self._running, self._transition
-        self._phase = READING
+        phase, self._phase = self._phase, READING
         self._transition = transition
-        token = CAUSE.set(self)
+        handler: Handler | None = None
         try:
             for function, place, handler in plan.negotiation:
-                if answers is not None:
-                    known = answers.get(handler)
-                    if known:
-                        continue
+                if answers is not None and handler in answers:
+                    continue  # only those who accepted are in it: a refusal bars the state, or ends the negotiation
                 self._running = handler
-                try:
-                    answer = function(bound[place], transition) if place >= 0 else function(transition)
-                    if answer is not True and answer is not False:
-                        raise HandlerError(
-                            f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns "
-                            "True or False"
-                        )
-                except BaseException as error:
-                    return Refusal(handler, error)
+                answer = function(bound[place], transition) if place >= 0 else function(transition)
+                if answer is not True:
+                    if answer is False:
+                        return Refusal(handler)
+                    raise HandlerError(
+                        f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns "
+                        "True or False"
+                    )
                 if answers is not None:
-                    answers[handler] = answer
-                if not answer:
-                    return Refusal(handler)
+                    answers[handler] = True
+        except BaseException as error:
+            assert handler is not None  # nothing else is called here
+            return Refusal(handler, error)
         finally:
-            CAUSE.reset(token)
-            self._phase, self._running, self._transition = phase, running, outer
+            self._phase = phase
+            self._running = None
         return None
 
     def _execute(self, plan: Plan, transition: Transition) -> int:
@@ -505,80 +513,60 @@ class Runner:
                 self._error = None
             if moved & self._watched:
                 self._committed(plan, transition)
-        return self._call_finals(plan, transition, silent) if plan.acts else None
+        return self._call_finals(plan, transition, silent) if plan.finals else None
 
     def _call_finals(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
+        """Call the final handlers; once an ``on_enter`` has raised, only latched states still get theirs."""
         bound = self._bound
-        running, outer = self._running, self._transition
         self._transition = transition
-        token = CAUSE.set(self)
-        failure = None
-        try:
-            for step in plan.exits:
-                if not silent or not silent >> step[2].state & 1:
-                    self._call(step, bound, transition)
-            if plan.enters:
-                failure = self._call_enters(plan, bound, transition)
-            for step in plan.changes:
-                self._call(step, bound, transition)
-        finally:
-            CAUSE.reset(token)
-            self._running, self._transition = running, outer
-        return failure
-
-    def _call(self, step: Step, bound: tuple[object, ...], transition: Transition) -> bool:
-        """Call one final handler; return whether it returned."""
-        function, place, handler = step
-        self._running = handler
-        try:
-            value = function(bound[place], transition) if place >= 0 else function(transition)
-            if value is not None:
-                _check_returned(handler, value)
-        except Exception as error:
-            if (
-                self._closing
-                or (handler.state >= 0 and self._definition.errors >> handler.state & 1)
-                or (transition._plan.request.kind is Kind.ERROR and handler.kind != "on_exit")
-            ):
-                self._unhandled_error(error)  # errors of an error handler are not caught again
-            else:
-                self._fault(error, self._source_of(transition, handler))
-            return False
-        except BaseException as error:
-            self._escape(error)
-            return False
-        return True
-
-    def _call_enters(self, plan: Plan, bound: tuple[object, ...], transition: Transition) -> _Failure | None:
-        """Call ``on_enter`` of all who enter; after a failure only latched states still get theirs."""
-        latch = self._definition.relations.latch
         failure: _Failure | None = None
-        for state, steps in plan.enters:
-            latched = latch >> state & 1
-            if failure is not None and not latched:
+        for function, place, handler in plan.finals:
+            if silent and handler.kind == "on_exit" and silent >> handler.state & 1:
                 continue
-            returned = failed = False
-            for step in steps:
-                if self._call(step, bound, transition):
-                    returned = True
-                else:
-                    failed = True
-                    if not latched:
-                        break
-            if failed:
-                later = plan.entering[plan.entering.index(state) + 1 :]
-                skipped = 0 if failure is not None else union(1 << number for number in later) & ~latch
-                if failure is None:
-                    failure = _Failure(0, skipped, 0 if returned else 1 << state)
-                failure.failed |= 1 << state
+            if failure is not None and handler.kind == "on_enter" and failure.down >> handler.state & 1:
+                continue
+            self._running = handler
+            try:
+                value = function(bound[place], transition) if place >= 0 else function(transition)
+                if value is not None:
+                    _check_returned(handler, value)
+            except BaseException as error:
+                self._raised(error, transition, handler)
+                if handler.kind == "on_enter":
+                    failure = self._failed(plan, handler, failure)
+        self._running = None
         return failure
 
-    def current_source(self) -> Source:
-        """Return the record of the handler that runs now."""
+    def _raised(self, error: BaseException, transition: Transition, handler: Handler) -> None:
+        """Note what a final handler raised."""
+        if not isinstance(error, Exception):
+            self._escape(error)
+        elif (
+            self._closing
+            or (handler.state >= 0 and self._definition.errors >> handler.state & 1)
+            or (transition._plan.request.kind is Kind.ERROR and handler.kind != "on_exit")
+        ):
+            self._unhandled_error(error)  # errors of an error handler are not caught again
+        else:
+            self._fault(error, self._source_of(transition, handler))
+
+    def _failed(self, plan: Plan, handler: Handler, failure: _Failure | None) -> _Failure:
+        """Note that an ``on_enter`` raised: its state and all that enter later are to go, but for latched ones."""
+        state = handler.state
+        if failure is not None:  # only latched states were still called
+            failure.failed |= 1 << state
+            return failure
+        later = plan.entering[plan.entering.index(state) + 1 :]
+        skipped = union(1 << number for number in later) & ~self._definition.relations.latch
+        before = next(one for _, _, one in plan.finals if one.kind == "on_enter" and one.state == state)
+        return _Failure(1 << state, skipped, 1 << state if before is handler else 0, self._definition.relations.latch)
+
+    def current_source(self) -> Source | None:
+        """Return the record of the handler that runs now, or what made the present transition."""
         transition, handler = self._transition, self._running
-        assert transition is not None  # only asked while CAUSE names this engine
-        assert handler is not None  # the same
-        return self._source_of(transition, handler)
+        if transition is None:
+            return None
+        return transition.source if handler is None else self._source_of(transition, handler)
 
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
@@ -721,11 +709,13 @@ class Runner:
 class _Failure:
     """What ``on_enter`` handlers that raised mean for the states that entered."""
 
-    __slots__ = ("failed", "silent", "skipped")
+    __slots__ = ("down", "failed", "silent", "skipped")
 
-    def __init__(self, failed: int, skipped: int, silent: int) -> None:
+    def __init__(self, failed: int, skipped: int, silent: int, latch: int) -> None:
         self.failed = failed
         self.skipped = skipped
+        self.down = (failed | skipped) & ~latch
+        """States whose ``on_enter`` is not called any more."""
         self.silent = silent | skipped
         """States whose ``on_exit`` does not run in the removal: nothing of them had begun."""
 

@@ -59,8 +59,8 @@ def bounded(source: Source) -> Source:
 class Running(Protocol):
     """An engine while one of its handlers runs."""
 
-    def current_source(self) -> Source:
-        """Return the record of the handler that runs now."""
+    def current_source(self) -> Source | None:
+        """Return the record of the handler that runs now, or of what made the present transition."""
         ...  # a protocol's method has no body to run
 
 
