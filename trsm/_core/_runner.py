@@ -142,7 +142,7 @@ class Runner:
         self._last: Transition | Record | None = None
         self._transition: Transition | None = None
         """What runs, or is asked, now."""
-        self._reference = weakref.ref(self)
+        self._reference: weakref.ref[object] = weakref.ref(self)
         self._began: list[Transition | Record | None] | None = None
         """State -> the transition that began its present or last instance."""
         if tracers:
