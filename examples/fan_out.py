@@ -2,7 +2,8 @@
 
     python examples/fan_out.py NUMBER… [--workers N]
 
-Each number is split into its prime factors, in a thread; at most N at a time. What is no whole number above one fails.
+Each number is split into its prime factors, in a thread, so that nobody else is held up; at most N at a time. What is no
+whole number above one fails, and costs nothing but its own result.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def factors(number: int) -> list[int]:
 
 class Handlers:
     def __init__(self, total: int) -> None:
-        self.results: list[str] = ["?"] * total
+        self.results: list[str] = ["failed"] * total
         self.open = total
 
     @FanOut.Gathered.on_enter
@@ -79,7 +80,7 @@ def work(workers: int) -> object:
         number = int(item.text) if item.text.isdecimal() else 0
         if number < 2:
             raise ValueError(f"{item.text!r} is no whole number above one")
-        return Factors(item.place, await trio.to_thread.run_sync(factors, number))
+        return Factors(item.place, await trio.to_thread.run_sync(factors, number, abandon_on_cancel=True))
 
     return split
 
@@ -100,4 +101,6 @@ if __name__ == "__main__":
     parser.add_argument("numbers", nargs="+", metavar="NUMBER")
     parser.add_argument("--workers", type=int, default=3, help="how many at once (default: 3)")
     given = parser.parse_args()
+    if given.workers < 1:
+        parser.error(f"--workers {given.workers}: somebody has to do the work, write 1 or more")
     sys.exit(trio.run(main, given.numbers, given.workers))

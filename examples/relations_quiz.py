@@ -2,13 +2,16 @@
 
     python examples/relations_quiz.py [--ask]
 
-With ``--ask`` you answer first (y or n), and get your score at the end. No event loop is needed: an `Engine` is a
-machine without a nursery.
+With ``--ask`` you answer first (y or n), and get your score at the end. Nothing here is written down beforehand: the
+machine is asked with ``explain()``, and then does what it said. No event loop is needed: an `Engine` is a machine without
+a nursery.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from typing import Literal
 
 import attrs
 
@@ -36,7 +39,7 @@ class Question:
     """A situation, and a mutation of which we ask whether it is executed."""
 
     active: tuple[trsm.State[[], None], ...]
-    kind: trsm.ExplainKind
+    kind: Literal["add", "remove"]
     state: trsm.State[[], None]
 
 
@@ -51,11 +54,18 @@ QUESTIONS = (
     Question((Kitchen.Grease,), "add", Kitchen.Clean),
     Question((Kitchen.Grease,), "remove", Kitchen.Grease),
     Question((Kitchen.Gas, Kitchen.Flame, Kitchen.Silence), "add", Kitchen.Kettle),
+    Question((Kitchen.Gas, Kitchen.Flame, Kitchen.Silence, Kitchen.Kettle), "remove", Kitchen.Silence),
 )
 
 
 def names(states: tuple[trsm.State[..., object], ...]) -> str:
     return ", ".join(state.name for state in states) or "nothing"
+
+
+def asked() -> bool:
+    while (answer := input("   y or n? ").strip().lower()) not in ("y", "n"):
+        print(f"   {answer!r} is neither.")
+    return answer == "y"
 
 
 def main(ask: bool) -> None:
@@ -66,17 +76,22 @@ def main(ask: bool) -> None:
             kitchen.add(state)
         mutation = f"{question.kind}({question.state})"
         print(f"{number}. Active: {names(kitchen.active_states)}. Is {mutation} executed?")
-        guess = input("   y or n? ").strip().lower() if ask else ""
-        explanation = kitchen.explain(question.kind, question.state)
-        right += guess == ("y" if explanation else "n")
+        guess = asked() if ask else None
+        explanation = kitchen.explain(question.kind, question.state)  # true if it would be executed
+        right += guess is bool(explanation)
         print(f"   {'Yes' if explanation else 'No'}. {explanation}".replace("\n", "\n   "))
         # What was foretold is what happens.
         result = kitchen.add(question.state) if question.kind == "add" else kitchen.remove(question.state)
         assert result.executed == bool(explanation)
-        print(f"   Active now: {names(kitchen.active_states)}.")
+        print(f"   Active now: {names(kitchen.active_states)}.")  # with what came by itself, as auto states do
     if ask:
         print(f"{right} of {len(QUESTIONS)} right")
 
 
 if __name__ == "__main__":
-    main("--ask" in sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Questions on relations, answered by the machine itself.")
+    parser.add_argument("--ask", action="store_true", help="answer them yourself first")
+    try:
+        main(parser.parse_args().ask)
+    except EOFError:
+        sys.exit("\nno more answers")

@@ -3,7 +3,8 @@
     python examples/turnstile.py [coin | push | explain]…
 
 A finite machine is a small case of a relational one: states that remove one another. What happens from outside is a
-state too, which leaves as soon as it has had its effect.
+state too, which leaves as soon as it has had its effect. The number after a state is its tick: it counts how often the
+state came and went, and is odd while it is active.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ async def main(events: list[str]) -> None:
                 print(gate.explain("add", Turnstile.Push))
                 continue
             print(f"{event}: {gate}{'' if result else ' refused'}")
-        print(f"{handlers.coins} coins, {handlers.people} people; {gate!r}")
+        print(f"coins: {handlers.coins}, people: {handlers.people}; {gate!r}")
 
 
 if __name__ == "__main__":
