@@ -18,6 +18,7 @@ from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan, TaskHandler
 from trsm._core._source import current_source
 from trsm._core._state import State
+from trsm._core._tracing import Tracer
 from trsm._core._transition import Transition
 from trsm._protection import protect
 from trsm._scopes import StateScope
@@ -188,7 +189,7 @@ class Performer(Engine):
         result = self._submit_mutation(Mutation(request, calls=calls, result=value), first=False)
         if result.canceled:
             logger.warning("machine %r: then=%s of task %s was refused: %r", self.id, state, handler.name, result)
-            self._trace(lambda tracer: tracer.then_refused(self.id, state, result))
+            self._trace(Tracer.then_refused, state, result)
 
     def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
         """Report the exceptions of a task, and return what is left for trio. For trsm itself."""

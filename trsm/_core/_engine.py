@@ -6,7 +6,8 @@ nursery, scopes, waiters and tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from threading import get_ident
 from typing import Literal, cast
 
@@ -40,17 +41,16 @@ ExplainKind = Literal["add", "remove", "set", "toggle", "mutate"]
 
 
 class Binding:
-    """What ``bind()`` returns: detach it to take the handlers off again."""
+    """What ``bind()`` and ``trace()`` return: detach it to take the handlers, or the tracer, off again."""
 
-    __slots__ = ("_bound", "_engine")
+    __slots__ = ("_detach",)
 
-    def __init__(self, engine: Engine, bound: object) -> None:
-        self._engine = engine
-        self._bound = bound
+    def __init__(self, detach: Callable[[], None]) -> None:
+        self._detach = detach
 
     def detach(self) -> None:
-        """Take the handlers off the machine. Doing so twice is fine; what runs already goes on."""
-        self._engine.detach(self._bound)
+        """Take it off the machine. Doing so twice is fine; what runs already goes on."""
+        self._detach()
 
 
 class Engine(Runner):
@@ -91,6 +91,7 @@ class Engine(Runner):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
         self._start(schema, handlers, id, limits, tuple(tracers))
+        self._opened()
 
     # ---- What it is -------------------------------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class Engine(Runner):
         self._check_thread("bind")
         find(bound)
         self._rebind((*self._bound, bound))
-        return Binding(self, bound)
+        return Binding(partial(self.detach, bound))
 
     def detach(self, bound: object) -> None:
         """Take off the handlers of an object that was bound; nothing happens if it is not.
@@ -192,6 +193,21 @@ class Engine(Runner):
         """
         self._check_thread("detach")
         self._rebind(tuple(one for one in self._bound if one is not bound))
+
+    def trace(self, tracer: Tracer) -> Binding:
+        """Attach a tracer, which is told of all that happens from now on; ``detach()`` of what is returned ends it.
+
+        Raises:
+          TypeError: it is no `Tracer`.
+          WrongThread: called from another thread.
+        """
+        self._check_thread("trace")
+        if not isinstance(tracer, Tracer):
+            raise TypeError(f"trace({tracer!r}): pass an instance of a class that inherits from trsm.Tracer")
+        self._tracers = (*self._tracers, tracer)
+        self._retable(table_of(self._definition, self._bound))
+        self._trace(Tracer.machine_opened)
+        return Binding(partial(self._untrace, tracer))
 
     def _rebind(self, bound: tuple[object, ...]) -> None:
         table = table_of(self._definition, bound)

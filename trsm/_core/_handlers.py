@@ -145,10 +145,22 @@ class Table:
     It holds no bound object, only their places, so that machines with handlers of the same classes share one.
     """
 
-    __slots__ = ("_by_kind", "_empty", "calls", "definition", "errors_handled", "errors_tasked", "plans", "tasks")
+    __slots__ = (
+        "_by_kind",
+        "_empty",
+        "calls",
+        "definition",
+        "errors_handled",
+        "errors_tasked",
+        "is_traced",
+        "plans",
+        "tasks",
+    )
 
-    def __init__(self, definition: Definition, handlers: Sequence[Handler]) -> None:
+    def __init__(self, definition: Definition, handlers: Sequence[Handler], *, is_traced: bool = False) -> None:
         self.definition = definition
+        self.is_traced = is_traced
+        """Whether somebody watches everything, so that no plan is quiet."""
         self.plans: dict[tuple[int, Request], Plan] = {}
         self.calls: dict[tuple[int, Kind, tuple[object, ...]], Plan] = {}
         """(active set, kind, states as they were passed) -> the plan, so that a call made before is one look-up."""
@@ -173,7 +185,7 @@ class Table:
             for of_state in of_kind.values()
             for handler in of_state
         ]
-        return Table(self.definition, handlers)
+        return Table(self.definition, handlers, is_traced=True)
 
     def _of(self, kind: HandlerKind, state: int, given: int = -1) -> list[Handler]:
         return [handler for handler in self._by_kind.get(kind, {}).get(state, ()) if handler.given == given]
@@ -184,7 +196,8 @@ class Table:
         plan = self.plans.get(key)
         if plan is None:
             bare = outline(self.definition.relations, active, request)
-            plan = bare if self._empty or not bare.accepted else self._with_handlers(bare)
+            is_bare = not bare.accepted or (self._empty and not self.is_traced)
+            plan = bare if is_bare else self._with_handlers(bare)
             if len(self.plans) >= PLANS:
                 self.plans.clear()
             self.plans[key] = plan
@@ -208,7 +221,7 @@ class Table:
             negotiation=negotiation,
             finals=finals,
             tasks=tasks,
-            is_quiet=plan.is_quiet and not (negotiation or finals or tasks),
+            is_quiet=plan.is_quiet and not (negotiation or finals or tasks or self.is_traced),
         )
 
     def _negotiation(self, plan: Plan) -> list[Handler]:

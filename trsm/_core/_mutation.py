@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
+
+import attrs
 
 from trsm._core._consensus import Request
 from trsm._core._source import Source
+from trsm._core._state import State
 
 
 class Cancellable(Protocol):
@@ -150,3 +153,19 @@ class Mutation:
     def is_plain(self) -> bool:
         """Whether it carries its states and nothing else, so that an equal one can be folded into it."""
         return self.args is None and self.calls is None and self.scope is None and self.result is None
+
+
+@attrs.frozen(eq=False)
+class QueuedMutation:
+    """A mutation that waits for its turn, as `Engine.queue` shows it: a picture that changes nothing."""
+
+    kind: str
+    """``"add"``, ``"remove"``, ``"set"``, ``"toggle"`` or ``"mutate"``."""
+    called: tuple[State[..., object], ...]
+    """The states that it calls, in declaration order; those of a ``toggle`` too."""
+    dropped: tuple[State[..., object], ...]
+    """The states that it asks to go, in declaration order."""
+    args: Mapping[str, object]
+    """Its free keywords."""
+    result: Queued
+    """What the caller got: its outcome is there once it had its turn."""

@@ -14,21 +14,24 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import ClassVar, cast
+from types import MappingProxyType
+from typing import ClassVar, Concatenate, ParamSpec, cast
 
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
 from trsm._core._handlers import Table, table_of
 from trsm._core._limits import Limits
-from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, Result
+from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
 from trsm._core._plan import Handler, Plan
 from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import Schema
 from trsm._core._source import CAUSE, Source, bounded
 from trsm._core._ticks import Journal, Ticks
-from trsm._core._tracing import Tracer
+from trsm._core._tracing import Observed, Tracer
 from trsm._core._transition import Transition
+
+P = ParamSpec("P")
 
 logger = logging.getLogger("trsm")
 
@@ -114,6 +117,7 @@ class Runner:
         self._table = table
         self._plans = table.plans
         self._calls = table.calls
+        self._closing = False
         self._id: str | int = next(_numbers) if id is None else id
         self._limits = limits
         self._tracers = tracers
@@ -131,7 +135,6 @@ class Runner:
         self._auto_due = False
         self._barred = 0
         self._close_wanted = False
-        self._closing = False
         self._is_closed = False
         self._error: Exception | None = None
         self._running: Handler | None = None
@@ -198,33 +201,57 @@ class Runner:
 
     def _retable(self, table: Table) -> None:
         if self._tracers:
-            table = table.wrapped(self._timed)
+            table = table.wrapped(self._traced)
         self._table = table
         self._plans = table.plans
-        self._calls = table.calls
+        if not self._closing:
+            self._calls = table.calls
 
-    def _timed(self, handler: Handler) -> Callable[..., object]:
-        """Wrap a handler so that tracers hear of it when it takes too long; done only while there are tracers."""
+    def _traced(self, handler: Handler) -> Callable[..., object]:
+        """Wrap a handler so that tracers hear of it, and of its slowness; done only while there are tracers."""
         function = handler.function
 
-        def timed(*args: object) -> object:
+        def traced(*args: object) -> object:
+            transition = cast("Transition", args[-1])
+            self._trace(Tracer.handler_started, transition, handler.name)
+            error: BaseException | None = None
             start = time.perf_counter()
             try:
                 return function(*args)
+            except BaseException as raised:
+                error = raised
+                raise
             finally:
                 seconds = time.perf_counter() - start
+                self._trace(Tracer.handler_ended, transition, handler.name, error)
                 if seconds > self._limits.handler_budget:
-                    self._trace(lambda tracer: tracer.slow_handler(self.id, handler.name, seconds))
+                    self._trace(Tracer.slow_handler, handler.name, seconds)
+                del error  # a traceback that knows its own frame would be cyclic garbage
 
-        return timed
+        return traced
 
-    def _trace(self, tell: Callable[[Tracer], None]) -> None:
-        for tracer in self._tracers:
-            try:
-                tell(tracer)
-            except Exception:
-                self._tracers = tuple(one for one in self._tracers if one is not tracer)
-                logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
+    def _trace(self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell every tracer. They may look, and not change; one that raises is detached."""
+        phase, self._phase = self._phase, READING
+        running, self._running = self._running, None
+        try:
+            for tracer in self._tracers:
+                try:
+                    getattr(tracer, hook.__name__)(self, *args, **kwargs)
+                except Exception:
+                    self._untrace(tracer)
+                    logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
+        finally:
+            self._phase, self._running = phase, running
+
+    def _opened(self) -> None:
+        if self._tracers:
+            self._trace(Tracer.machine_opened)
+
+    def _untrace(self, tracer: Tracer) -> None:
+        self._tracers = tuple(one for one in self._tracers if one is not tracer)
+        if not self._tracers:
+            self._retable(table_of(self._definition, self._bound))
 
     # ---- The queue --------------------------------------------------------------------------------------------------
 
@@ -260,15 +287,32 @@ class Runner:
         else:
             mutation.outcome = Queued(self._queue_tick + len(queue) + 1)
             queue.append(mutation)
+        if self._tracers:
+            self._trace(Tracer.mutation_queued, self._shown(mutation))
         return mutation.outcome
+
+    def _shown(self, mutation: Mutation) -> QueuedMutation:
+        """Return what is shown of a mutation in the queue."""
+        request, result = mutation.request, mutation.outcome
+        assert result is not None  # it is in the queue
+        kind = "toggle" if request is None else request.kind.name.lower()
+        called, dropped = (mutation.toggle, 0) if request is None else (request.called, request.dropped)
+        states = self._definition.states
+        return QueuedMutation(
+            kind,
+            tuple(states[number] for number in members(called)),
+            tuple(states[number] for number in members(dropped)),
+            MappingProxyType(mutation.args or {}),
+            result,
+        )
 
     def _run(self, plan: Plan, mutation: Mutation | None) -> Result:
         """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`."""
         self._phase = RUNNING
         token = CAUSE.set(self)
         try:
-            outcome = self._turn(plan, plan.request, mutation)
-            if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted:
+            outcome = self._turn(plan, mutation)
+            if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted or self._tracers:
                 self._settle()
         finally:
             CAUSE.reset(token)
@@ -308,7 +352,7 @@ class Runner:
         request = mutation.request
         if request is None:
             request = mutation.request = self._toggled(mutation.toggle)
-        return self._turn(self._plan(request), request, mutation)
+        return self._turn(self._plan(request), mutation)
 
     def _settle(self) -> None:
         """Run errors, the automatic round and the queue, until nothing is left to do (DESIGN section 5, step 6)."""
@@ -338,8 +382,10 @@ class Runner:
             turns += 1
             if turns > self._limits.drain_limit - _LAST_TURNS and self._last is not None:
                 went |= (self._last._plan if isinstance(self._last, Transition) else self._last[0]).moved
-        if self._tracers and self._definition.relations.auto:
-            self._report_instability()
+        if self._tracers:
+            if self._definition.relations.auto:
+                self._report_instability()
+            self._trace(Tracer.settled)
         self._barred = 0
 
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
@@ -374,7 +420,7 @@ class Runner:
         plan = self._plan(request)
         if plan.moved:
             states = tuple(self._definition.states[number] for number in members(plan.moved))
-            self._trace(lambda tracer: tracer.unstable(self.id, states))
+            self._trace(Tracer.unstable, states)
 
     # ---- One transition ---------------------------------------------------------------------------------------------
 
@@ -409,22 +455,31 @@ class Runner:
                 began[state] = transition
         return transition
 
-    def _turn(self, plan: Plan, request: Request, mutation: Mutation | None) -> Executed | Canceled:
+    def _turn(self, plan: Plan, mutation: Mutation | None) -> Executed | Canceled:
         """Negotiate, commit and finish one mutation that was resolved (DESIGN section 5, steps 3 to 5)."""
-        active = self._active
         if not plan.accepted:
-            return Canceled(partial(self._reason, request, active, None))
+            if self._tracers:
+                transition = self._new_transition(plan, mutation)
+                self._trace(Tracer.resolved, transition, False)
+                return self._canceled(plan, transition, None)
+            return Canceled(partial(self._reason, plan, None))
         transition = self._new_transition(plan, mutation)
-        if plan.negotiation:
+        if plan.negotiation or self._tracers:
             refusal = self._negotiate(plan, transition)
             if refusal is not None:
                 self._refused(refusal, transition)
-                return Canceled(partial(self._reason, request, active, refusal))
+                return self._canceled(plan, transition, refusal)
         self._execute(plan, transition)
         return EXECUTED
 
-    def _reason(self, request: Request, active: int, refusal: Refusal | None) -> str:
-        return self._explained(request, active, refusal).text
+    def _canceled(self, plan: Plan, transition: Transition, refusal: Refusal | None) -> Canceled:
+        outcome = Canceled(partial(self._reason, plan, refusal))
+        if self._tracers:
+            self._trace(Tracer.transition_ended, transition, outcome)
+        return outcome
+
+    def _reason(self, plan: Plan, refusal: Refusal | None) -> str:
+        return self._explained(plan.request, plan.active, refusal).text
 
     def _refused(self, refusal: Refusal, transition: Transition) -> None:
         """Report an exception of a negotiation handler; a plain refusal needs no report."""
@@ -443,8 +498,11 @@ class Runner:
     ) -> Refusal | None:
         """Ask everyone in order; return the first refusal. `answers` are remembered when a target is taken again."""
         bound = self._bound
-        phase, self._phase = self._phase, READING
         self._transition = transition
+        if self._tracers and not transition.dry_run:
+            self._trace(Tracer.resolved, transition, True)
+            self._trace(Tracer.transition_started, transition)
+        phase, self._phase = self._phase, READING
         handler: Handler | None = None
         try:
             for function, place, handler in plan.negotiation:
@@ -481,9 +539,14 @@ class Runner:
             if down:
                 undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
                 removal = self._new_transition(undone, transition._mutation)
+                if self._tracers:
+                    self._negotiate(undone, removal)
                 self._commit(undone, removal, failure.silent)
         if plan.tasks or plan.touched & self._watched:
             self._finished(plan, transition, removal)
+        if self._tracers:
+            for ended in (transition,) if removal is None else (transition, removal):
+                self._trace(Tracer.transition_ended, ended, EXECUTED)
         return 0 if failure is None else failure.failed
 
     def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
@@ -513,6 +576,8 @@ class Runner:
                 self._error = None
             if moved & self._watched:
                 self._committed(plan, transition)
+        if self._tracers:
+            self._trace(Tracer.committed, transition)
         return self._call_finals(plan, transition, silent) if plan.finals else None
 
     def _call_finals(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
@@ -587,11 +652,12 @@ class Runner:
             if not plan.moved:
                 return
             transition = self._new_transition(plan, mutation)
-            refusal = self._negotiate(plan, transition, answers) if plan.negotiation else None
+            refusal = self._negotiate(plan, transition, answers) if plan.negotiation or self._tracers else None
             if refusal is None:
                 self._execute(plan, transition)
                 return
             handler = refusal.handler
+            self._canceled(plan, transition, refusal)
             if refusal.error is not None:
                 entering = union(1 << state for state in plan.entering)
                 self._barred |= 1 << handler.state if handler.kind == "can_enter" else entering
@@ -643,10 +709,11 @@ class Runner:
             plan = self._plan(request)
             assert plan.accepted  # nothing removes Error without being removed by it, and it requires nothing
             transition = self._new_transition(plan, mutation)
-            refusal = self._negotiate(plan, transition, answers) if plan.negotiation else None
+            refusal = self._negotiate(plan, transition, answers) if plan.negotiation or self._tracers else None
             if refusal is None:
                 break
             self._refused(refusal, transition)
+            self._canceled(plan, transition, refusal)
             barred |= 1 << refusal.handler.state
         mutation.request = request
         self._error = error
@@ -682,9 +749,14 @@ class Runner:
             self._unhandled_error(error)
         self._auto_due = False
         plan = self._plan(self._definition.request(Kind.CLOSE))
-        self._execute(plan, self._new_transition(plan, None))
+        transition = self._new_transition(plan, None)
+        if self._tracers:
+            self._negotiate(plan, transition)
+        self._execute(plan, transition)
         self._is_closed = True
         self._closed()
+        if self._tracers:
+            self._trace(Tracer.machine_closed)
 
     # ---- What the shell adds ----------------------------------------------------------------------------------------
 

@@ -44,6 +44,54 @@ class Ticks:
         """
         return all(self[state] % 2 for state in states)
 
+    def sum(self, *states: State[..., object]) -> int:
+        """Return the sum of the ticks of these states, of all if none is given: how much has happened to them.
+
+        Raises:
+          UnknownState: a state is not one of the machine's schema.
+        """
+        return sum(self[state] for state in states or self)
+
+    def filter(self, *states: State[..., object]) -> dict[State[..., object], int]:
+        """Return the ticks of these states alone, in the order given.
+
+        Raises:
+          UnknownState: a state is not one of the machine's schema.
+        """
+        return {state: self[state] for state in states}
+
+    def since(self, earlier: Ticks) -> dict[State[..., object], int]:
+        """Return by how much each state's tick differs from an earlier picture, for those that do, in declaration order.
+
+        Raises:
+          TypeError: `earlier` is no `Ticks`, or that of another schema.
+        """
+        pairs = zip(self._definition.states, self._values, self._of_other(earlier, "since"), strict=True)
+        return {state: mine - theirs for state, mine, theirs in pairs if mine != theirs}
+
+    def until(self, later: Ticks) -> dict[State[..., object], int]:
+        """Return by how much each state's tick moves until a later picture. Otherwise as `since`."""
+        pairs = zip(self._definition.states, self._values, self._of_other(later, "until"), strict=True)
+        return {state: theirs - mine for state, mine, theirs in pairs if mine != theirs}
+
+    def _of_other(self, other: object, doing: str) -> tuple[int, ...]:
+        if not isinstance(other, Ticks) or other._definition is not self._definition:
+            what = other._definition.name if isinstance(other, Ticks) else repr(other)
+            raise TypeError(f"ticks.{doing}(…): {what} is not the ticks of {self._definition.name}, as these are")
+        return other._values
+
+    def __le__(self, other: Ticks) -> bool:
+        return all(mine <= theirs for mine, theirs in zip(self._values, self._of_other(other, "<="), strict=True))
+
+    def __lt__(self, other: Ticks) -> bool:
+        return self <= other and self != other
+
+    def __ge__(self, other: Ticks) -> bool:
+        return all(mine >= theirs for mine, theirs in zip(self._values, self._of_other(other, ">="), strict=True))
+
+    def __gt__(self, other: Ticks) -> bool:
+        return self >= other and self != other
+
     @property
     def active_states(self) -> tuple[State[..., object], ...]:
         """The states that were active, in declaration order."""
