@@ -20,15 +20,18 @@ from trsm._core._errors import (
     UnknownState,
     WrongThread,
 )
-from trsm._core._mutation import Canceled, Executed, Queued, Result
+from trsm._core._logging import LogTracer
+from trsm._core._mutation import Canceled, Executed, Queued, QueuedMutation, Result
 from trsm._core._reasons import Explanation, Reason
 from trsm._core._schema import Schema
 from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State
 from trsm._core._ticks import Ticks
-from trsm._core._tracing import Tracer
+from trsm._core._tracing import Observed, Tracer
 from trsm._machine import Machine, Transition
 from trsm._opening import open_machine
+from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
+from trsm._retry import retry
 from trsm._scopes import StateScope
 from trsm._waiters import Waiter, Watch, wait_all, wait_any
 
@@ -41,12 +44,18 @@ __all__ = [
     "Executed",
     "Explanation",
     "HandlerError",
+    "LogTracer",
     "Machine",
     "MachineClosed",
     "MutationError",
     "NotSettled",
+    "Observed",
+    "Pipe",
+    "PipeRefusal",
+    "PipeStatistics",
     "QueueFull",
     "Queued",
+    "QueuedMutation",
     "ReadOnly",
     "Reason",
     "Result",
@@ -64,6 +73,8 @@ __all__ = [
     "Watch",
     "WrongThread",
     "open_machine",
+    "pipe",
+    "retry",
     "wait_all",
     "wait_any",
 ]

@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 
 from trsm._core._consensus import Request
+from trsm._core._reasons import Explanation
 from trsm._core._source import Source
 from trsm._core._state import State
 
@@ -62,10 +63,16 @@ class Executed(Result):
 class Canceled(Result):
     """The mutation was canceled: nothing has changed. ``reason`` says why, in a sentence, worked out when asked."""
 
-    __slots__ = ("_reason",)
+    __slots__ = ("_explain", "_explanation", "_machine", "_reason")
 
-    def __init__(self, reason: str | Callable[[], str]) -> None:
+    def __init__(
+        self, reason: str = "", machine: object = None, explain: Callable[[], Explanation] | None = None
+    ) -> None:
         self._reason = reason
+        self._machine = machine
+        """The machine that canceled it, if that was for its relations or handlers."""
+        self._explain = explain
+        self._explanation: Explanation | None = None
 
     @property
     def canceled(self) -> bool:
@@ -75,9 +82,15 @@ class Canceled(Result):
     @property
     def reason(self) -> str:
         """Why, down to the root cause, in the names of the schema."""
-        if not isinstance(self._reason, str):
-            self._reason = self._reason()
-        return self._reason
+        explanation = self.explanation
+        return self._reason if explanation is None else explanation.text
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """The reasons one by one; None if it was not for relations or handlers: its scope was gone, or the machine."""
+        if self._explanation is None and self._explain is not None:
+            self._explanation = self._explain()
+        return self._explanation
 
     def __repr__(self) -> str:
         return f"<Canceled: {self.reason}>"

@@ -462,7 +462,7 @@ class Runner:
                 transition = self._new_transition(plan, mutation)
                 self._trace(Tracer.resolved, transition, False)
                 return self._canceled(plan, transition, None)
-            return Canceled(partial(self._reason, plan, None))
+            return Canceled(machine=self, explain=partial(self._explained, plan.request, plan.active, None))
         transition = self._new_transition(plan, mutation)
         if plan.negotiation or self._tracers:
             refusal = self._negotiate(plan, transition)
@@ -473,13 +473,10 @@ class Runner:
         return EXECUTED
 
     def _canceled(self, plan: Plan, transition: Transition, refusal: Refusal | None) -> Canceled:
-        outcome = Canceled(partial(self._reason, plan, refusal))
+        outcome = Canceled(machine=self, explain=partial(self._explained, plan.request, plan.active, refusal))
         if self._tracers:
             self._trace(Tracer.transition_ended, transition, outcome)
         return outcome
-
-    def _reason(self, plan: Plan, refusal: Refusal | None) -> str:
-        return self._explained(plan.request, plan.active, refusal).text
 
     def _refused(self, refusal: Refusal, transition: Transition) -> None:
         """Report an exception of a negotiation handler; a plain refusal needs no report."""

@@ -61,7 +61,7 @@ class Ticks:
         return {state: self[state] for state in states}
 
     def since(self, earlier: Ticks) -> dict[State[..., object], int]:
-        """Return by how much each state's tick differs from an earlier picture, for those that do, in declaration order.
+        """Return by how far each tick has moved since an earlier picture, for those that have, in declaration order.
 
         Raises:
           TypeError: `earlier` is no `Ticks`, or that of another schema.
