@@ -1,4 +1,4 @@
-"""A build graph: what a target requires comes first, what is independent runs side by side, a failure stops what needs it.
+"""A build graph: what is required comes first, what is independent runs side by side, a failure stops what needs it.
 
     python examples/dependency_graph.py [FILE]
 
@@ -21,7 +21,7 @@ import trio
 import trsm
 from trsm import Schema, State
 
-SAY = f"{shlex.quote(sys.executable)} -c 'import sys; print(*sys.argv[1:])'"
+SAY = shlex.join([sys.executable, "-c", r"import sys; sys.stdout.write(' '.join(sys.argv[1:]) + '\n')"])
 BUILT_IN = f"""
     lexer:                = {SAY} make lexer
     parser: lexer         = {SAY} make parser

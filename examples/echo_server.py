@@ -32,7 +32,7 @@ class Connection(Schema):
 
     Connecting = State()
     Connected = State(remove=Connecting)
-    Idle = State(require=Connected)
+    Idle = State(require=Connected, remove="Echoing")
     Echoing = State(require=Connected, remove=(Idle, "Disconnecting"), args=bytes)
     Leaving = State()  # the wish to go, for whatever reason …
     Disconnecting = State(

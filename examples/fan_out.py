@@ -2,8 +2,8 @@
 
     python examples/fan_out.py NUMBER… [--workers N]
 
-Each number is split into its prime factors, in a thread, so that nobody else is held up; at most N at a time. What is no
-whole number above one fails, and costs nothing but its own result.
+Each number is split into its prime factors, in a thread, so that nobody else is held up; at most N at a time. What is
+no whole number above one fails, and costs nothing but its own result.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python examples/relations_quiz.py [--ask]
 
-With ``--ask`` you answer first (y or n), and get your score at the end. Nothing here is written down beforehand: the
-machine is asked with ``explain()``, and then does what it said. No event loop is needed: an `Engine` is a machine without
-a nursery.
+With ``--ask`` you answer first (y or n), and get your score at the end. No answer is written down beforehand: the
+machine is asked with ``explain()``, and then does what it said. No event loop is needed: an `Engine` is a machine
+without a nursery.
 """
 
 from __future__ import annotations

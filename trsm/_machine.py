@@ -16,7 +16,7 @@ from trsm._core._limits import Limits, checked_limits
 from trsm._core._plan import Plan
 from trsm._core._runner import READING
 from trsm._core._schema import Schema, SchemaMeta
-from trsm._core._source import current_source
+from trsm._core._source import CAUSE, current_source
 from trsm._core._state import State, is_async
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Tracer
@@ -214,13 +214,15 @@ class Machine(Performer):
 
     @contextmanager
     def _reading(self) -> Generator[None]:
-        """While predicates run: they may look, and not change."""
+        """While predicates run: they may look, and not change this machine; what they do to others comes from here."""
         phase, running = self._phase, self._running
+        token = CAUSE.set(current_source())
         self._phase, self._running = READING, None
         try:
             yield
         finally:
             self._phase, self._running = phase, running
+            CAUSE.reset(token)
 
     def _subscribe(self, observer: Condition[T] | Watch | Waiter[None], keys: Iterable[int]) -> None:
         if self._subscriptions is None:
@@ -235,7 +237,7 @@ class Machine(Performer):
         born: Callable[[], T | None] | None,
     ) -> Waiter[T]:
         self._check_thread(doing)
-        waiter = Condition[T](look)
+        waiter = Condition[T](look, self._tick if born is None else -1)
         if born is not None:
             try:
                 with self._reading():
@@ -289,9 +291,12 @@ class Machine(Performer):
 
         Raises:
           UnknownState, MutationError: not states of the schema, or none.
+          TypeError: `where` is no sync function.
           WrongThread: called from another thread.
         """
         mask = self._mask(states, "when")
+        if where is not None:
+            _check_predicate(where, f"when(…, where={where!r})", "the transition")
         is_forward = where is not None or bool(args)
 
         def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
@@ -300,8 +305,7 @@ class Machine(Performer):
                 return None
             if is_forward and not (plan.touched & mask and _fits(transition, mask, args)):
                 return None
-            seen = transition if removal is None or plan.target & mask == mask else removal
-            return seen if where is None or where(cast("Transition", seen)) else None
+            return transition if where is None or where(cast("Transition", transition)) else None
 
         def born() -> Transition | None:
             return self._youngest(mask) if self._holding() & mask == mask else None
@@ -309,7 +313,10 @@ class Machine(Performer):
         return self._condition("when", members(mask), _typed(look), None if is_forward else born)
 
     def when_not(self, *states: State[..., object]) -> Waiter[Transition]:
-        """Wait until none of these states is active, as seen after a transition; else as `when`."""
+        """Wait until none of these states is active, as seen after a transition.
+
+        Already true when made, it gives the last transition. Raises as `when`.
+        """
         mask = self._mask(states, "when_not")
 
         def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
@@ -323,15 +330,14 @@ class Machine(Performer):
         return self._condition("when_not", members(mask), _typed(look), born)
 
     def when_any(self, *states: State[..., object]) -> Waiter[Transition]:
-        """Wait until at least one of these states is active, as seen after a transition; else as `when`."""
+        """Wait until at least one of these states is active, as seen after a transition; else as `when_not`."""
         mask = self._mask(states, "when_any")
 
         def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             return transition if self._active & mask else None
 
         def born() -> Transition | None:
-            held = self._holding() & mask
-            return self._youngest(held & -held) if held else None
+            return self.last_transition if self._holding() & mask else None
 
         return self._condition("when_any", members(mask), _typed(look), born)
 
@@ -359,7 +365,12 @@ class Machine(Performer):
 
     def _when_tick(self, doing: str, number: int, tick: int) -> Waiter[Transition]:
         def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            return transition if self._ticks[number] >= tick else None
+            reached = self._ticks[number]
+            if reached < tick:
+                return None
+            if removal is not None and reached - (removal._plan.moved >> number & 1) < tick:
+                return removal  # what a fault brought was the last step of it
+            return transition
 
         def born() -> Transition | None:
             return self.last_transition if self._now()._values[number] >= tick else None
@@ -369,7 +380,7 @@ class Machine(Performer):
     def when_next(self, state: State[..., object]) -> Waiter[Transition]:
         """Wait for the next transition in which a state activates, or a multi state is called again, however short.
 
-        It looks forward only. Raises as `when`.
+        It looks forward only: made in a handler, it does not see the transition that runs. Raises as `when`.
         """
         number = self._definition.number(state, "when_next")
 
@@ -384,14 +395,15 @@ class Machine(Performer):
         A predicate that raises fails this waiter, not the machine.
 
         Raises:
-          TypeError: `query` cannot be called.
+          TypeError: `query` is no sync function.
           WrongThread: called from another thread.
         """
-        if not callable(query):
-            raise TypeError(f"when_query({query!r}): pass a function that takes the ticks and returns a bool")
+        _check_predicate(query, f"when_query({query!r})", "the ticks")
 
         def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            return transition if query(self.ticks) else None
+            if not transition._plan.moved or not query(self.ticks):
+                return None
+            return transition if removal is None else removal
 
         def born() -> Transition | None:
             return self.last_transition if query(self._now()) else None
@@ -427,6 +439,8 @@ class Machine(Performer):
     def watch(self) -> Watch:
         """Return an async iterator over the ticks: the present ones first, then the latest whenever they moved.
 
+        It ends when the machine closes; of a closed machine it gives ``ticks_at_close``, and ends.
+
         Raises:
           WrongThread: called from another thread.
         """
@@ -448,6 +462,7 @@ class Machine(Performer):
     @property
     def children(self) -> tuple[Machine, ...]:
         """The children that have not ended, oldest first."""
+        self._check_thread("children", is_read=True)
         return tuple(self._children or ())
 
     @property
@@ -530,12 +545,13 @@ class Machine(Performer):
         if subscriptions is not None:
             error = self._closed_error()
             failed: list[Waiter[object]] = []
-            for observer in subscriptions.of([key for key in subscriptions.tables if key != CLOSED]):
+            for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):
                 if isinstance(observer, Watch):
                     observer.end()
-                elif isinstance(observer, Condition):
-                    observer.fail(error)
-                    failed.append(cast("Waiter[object]", observer))
+                else:
+                    waiter = cast("Condition[object]", observer)
+                    waiter.fail(error)
+                    failed.append(waiter)
             wake(failed)
         if self._is_started:
             if self._task_count or self._deferred:
@@ -549,14 +565,15 @@ class Machine(Performer):
             if self._task_count:
                 self._joined = trio.Event()
                 await self._joined.wait()
-            for error in await self._clean_up():
+            errors: list[BaseException] = []
+            await self._clean_up(errors.append)
+            for error in errors:
                 assert self._parent is not None  # only started children are joined here
                 self._parent._child_error(error)
             self._joined_now()
 
-    async def _clean_up(self) -> list[BaseException]:
-        """Run what was deferred, in reverse, under one shielded deadline; return the errors."""
-        errors: list[BaseException] = []
+    async def _clean_up(self, report: Callable[[BaseException], None]) -> None:
+        """Run what was deferred, in reverse, under one shielded deadline; report the errors as they come."""
         late: list[str] = []
         deadline = trio.current_time() + self._cleanup_timeout
         while self._deferred:
@@ -566,17 +583,16 @@ class Machine(Performer):
                 with scope:
                     await unprotected(function())
             except BaseException as error:
-                errors.append(error)
+                report(error)
             if scope.cancelled_caught:
                 late.append(_name_of(function))
         if late:
-            errors.append(
+            report(
                 trio.TooSlowError(
                     f"cleanups of machine {self.id!r} took longer than {self._cleanup_timeout} s (cleanup_timeout): "
                     f"{listed(late)} had to be cancelled"
                 )
             )
-        return errors
 
     def _joined_now(self) -> None:
         """Step 7 of closing: nothing of the machine runs any more."""
@@ -585,9 +601,10 @@ class Machine(Performer):
             self._parent._children.pop(self, None)
         if self._subscriptions is not None:
             subscribed = self._subscriptions.of((CLOSED,))
-            waiters = [cast("Waiter[object]", one) for one in subscribed if isinstance(one, Waiter)]
+            waiters = [cast("Waiter[object]", one) for one in subscribed]
             for waiter in waiters:
                 waiter._end(None, None)
+            self._subscriptions = None  # nobody subscribes any more; and it knows the machine, which would be a circle
             wake(waiters)
 
 
@@ -603,14 +620,19 @@ _MISSING = object()
 
 def _fits(transition: CoreTransition, mask: int, args: dict[str, object]) -> bool:
     """Return whether a transition carries these values, as free keywords or as fields of the called states' args."""
-    instances: list[object] = []
-    if transition._mutation is not None and transition._mutation.calls is not None:
-        instances = [call for number, call in transition._mutation.calls.items() if mask >> number & 1]
+    plan = transition._plan
+    states = [transition._definition.states[number] for number in members(mask & plan.touched)]
+    instances = [transition.args_of(state) for state in states if state.args is not None]
     for name, wanted in args.items():
         values = [transition.args.get(name, _MISSING), *(getattr(instance, name, _MISSING) for instance in instances)]
         if not any(value is not _MISSING and value == wanted for value in values):
             return False
     return True
+
+
+def _check_predicate(predicate: object, written: str, what: str) -> None:
+    if not callable(predicate) or is_async(predicate):
+        raise TypeError(f"{written}: pass a sync function that takes {what} and returns a bool")
 
 
 def _check_count(name: str, value: int, least: int) -> None:

@@ -69,6 +69,8 @@ async def open_machine(
     left: tuple[BaseException, ...] = ()
     machine: Machine | None = None
     body: BaseException | None = None
+    cancelled: BaseException | None = None
+    closing: list[BaseException] = []
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             machine = Machine._made(
@@ -79,33 +81,42 @@ async def open_machine(
             except BaseException as error:
                 body = without_closed(error, machine)
             closing = _close(machine)
-            if body is not None and closing is not None:
-                raise BaseExceptionGroup("body", [closing, body])
-            if body is not None or closing is not None:
-                raise body or closing or AssertionError
+            # The body's exception is kept aside, so that it leaves untouched; the nursery is only to say whether a
+            # cancellation in it is its own, or somebody's outside.
+            cancelled = _split(body, trio.Cancelled)[0]
+            if cancelled is not None:
+                raise cancelled
     except BaseExceptionGroup as group:
         left = cast("tuple[BaseException, ...]", group.exceptions)
     if machine is None:
         raise next(iter(left))
-    errors = machine._errors or []
-    errors.extend(await machine._clean_up())
+    tasks = [error for error in left if error is not cancelled]
+    if cancelled is not None and len(tasks) == len(left):  # the nursery took it
+        body = _split(body, trio.Cancelled)[1]
+    errors = machine._errors = machine._errors or []  # what is reported from now on joins them
+    await machine._clean_up(errors.append)
     machine._joined_now()
-    tasks = [error for error in left if error is not body]
-    if not errors and not tasks:
-        if left:
-            raise left[0]
-        return
-    last = [one for one in left if one is body]
-    raise BaseExceptionGroup(f"unhandled in machine {machine.id!r}", [*errors, *tasks, *last])
+    others = [*errors, *closing, *tasks]
+    if others:
+        raise BaseExceptionGroup(f"unhandled in machine {machine.id!r}", others if body is None else [*others, body])
+    if body is not None:
+        raise body
 
 
-def _close(machine: Machine) -> BaseException | None:
+def _split(error: BaseException | None, kind: type[BaseException]) -> tuple[BaseException | None, BaseException | None]:
+    """Return the part of an exception that is of this kind, and the rest, as `except*` would divide it."""
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).split(kind)
+    return (error, None) if isinstance(error, kind) else (None, error)
+
+
+def _close(machine: Machine) -> list[BaseException]:
     """Close a machine whose block is left; return what a handler raised that is no `Exception`."""
     try:
         machine.close()
     except BaseException as error:
-        return error
-    return None
+        return [error]
+    return []
 
 
 protect(__name__)

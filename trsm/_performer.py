@@ -217,7 +217,9 @@ def without_closed(error: BaseException, machine: object) -> BaseException | Non
         return isinstance(one, MachineClosed) and one.machine is machine
 
     if isinstance(error, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", error).split(is_closed)[1]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        taken, rest = group.split(is_closed)
+        return group if taken is None else rest  # `split` copies a group even where it takes nothing
     return None if is_closed(error) else error
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Generator, Iterable
-from typing import Generic, Protocol, TypeVar, cast, overload
+from threading import get_ident
+from typing import ClassVar, Generic, Protocol, TypeVar, cast, overload
 
 import trio
 
-from trsm._core._errors import MachineClosed
+from trsm._core._consensus import Kind
+from trsm._core._errors import MachineClosed, WrongThread
 from trsm._core._ticks import Ticks
 from trsm._core._transition import Transition
 from trsm._protection import protect
@@ -39,9 +41,10 @@ class Waiter(Generic[T_co]):
     Raises:
       MachineClosed: at the await, if the machine closed before the condition came true; its cause is the machine's
         first unhandled error.
+      WrongThread: at the await, or where it is composed, in another thread than that of the machine.
     """
 
-    __slots__ = ("__weakref__", "_above", "_depth", "_error", "_is_done", "_refs", "_tasks", "_value")
+    __slots__ = ("__weakref__", "_above", "_depth", "_error", "_is_done", "_refs", "_tasks", "_thread", "_value")
 
     _value: object
     _error: BaseException | None
@@ -50,6 +53,7 @@ class Waiter(Generic[T_co]):
         if type(self) is Waiter:
             raise TypeError("waiters are made by a machine: machine.when(…) and its kin")
         self._is_done = False
+        self._thread = get_ident()
         self._tasks: list[trio.lowlevel.Task] | None = None
         self._above: list[weakref.ref[_Composite[object]]] | None = None
         self._refs: list[Subscription] | None = None
@@ -66,26 +70,20 @@ class Waiter(Generic[T_co]):
         return self._wait().__await__()
 
     async def _wait(self) -> T_co:
+        _check_thread(self._thread, "a waiter")
         if self._is_done:
             await trio.lowlevel.checkpoint()
         else:
-            await self._park()
+            if self._tasks is None:
+                self._tasks = []
+            try:
+                await _parked(self._tasks)
+            except BaseException:
+                del self  # or the traceback keeps it subscribed for as long as the exception is handled
+                raise
         if self._error is not None:
             raise _fresh(self._error)
         return cast("T_co", self._value)
-
-    async def _park(self) -> None:
-        task = trio.lowlevel.current_task()
-        if self._tasks is None:
-            self._tasks = []
-        tasks = self._tasks
-        tasks.append(task)
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            tasks.remove(task)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def __or__(self, other: Waiter[U]) -> Waiter[T_co | U]:
         if not isinstance(other, Waiter):
@@ -111,6 +109,25 @@ class Waiter(Generic[T_co]):
         self._refs = None
 
 
+async def _parked(tasks: list[trio.lowlevel.Task]) -> None:
+    """Sleep among these tasks until they are woken."""
+    task = trio.lowlevel.current_task()
+    tasks.append(task)
+
+    def abort(_: object) -> trio.lowlevel.Abort:
+        tasks.remove(task)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+def _check_thread(owner: int, what: str) -> None:
+    if get_ident() != owner:
+        raise WrongThread(
+            f"{what} is used in a thread that does not own its machine: await it there, with trio.from_thread.run(…)"
+        )
+
+
 def _fresh(error: BaseException) -> BaseException:
     """Return an exception to raise: a closed machine is reported to each awaiter by an exception of its own."""
     if isinstance(error, MachineClosed):
@@ -126,9 +143,11 @@ def wake(ended: Iterable[Waiter[object]]) -> None:
     levels: dict[int, dict[_Composite[object], None]] = {}
 
     def rise(waiter: Waiter[object]) -> None:
-        for ref in waiter._above or ():
+        above, waiter._above = waiter._above, None
+        for ref in above or ():
             composite = ref()
             if composite is not None and not composite.done:
+                composite._count(waiter)
                 levels.setdefault(composite._depth, {})[composite] = None
 
     for waiter in done:
@@ -149,27 +168,59 @@ def wake(ended: Iterable[Waiter[object]]) -> None:
 
 
 class _Composite(Waiter[T_co]):
-    __slots__ = ("_children",)
+    """What waits for other waiters. They know it by weak references, it holds them: who drops it drops them too.
+
+    Children are counted as they end, and looked through only once, at the end: waiting for many is linear in them.
+    """
+
+    __slots__ = ("_children", "_is_decided", "_pending")
+
+    _children: tuple[Waiter[object], ...]
 
     def __init__(self, children: tuple[Waiter[object], ...]) -> None:
         super().__init__()
+        for child in children:
+            _check_thread(child._thread, "a waiter")
         self._children = children
         self._depth = 1 + max(child._depth for child in children)
+        self._pending = len(children)
+        self._is_decided = False
         for child in children:
-            if not child.done:
-                if child._above is None:
-                    child._above = []
-                # What has gone is swept here, so that a waiter that is composed over and over does not grow.
-                child._above[:] = [ref for ref in child._above if ref() is not None]
+            if child.done:
+                self._count(child)
+            else:
+                child._above = _swept(child._above or [])
                 child._above.append(weakref.ref(cast("_Composite[object]", self)))
         self._judge()
 
+    def _count(self, child: Waiter[object]) -> None:
+        """Count a child that has ended."""
+        self._pending -= 1
+        if (child._error is None) is self._is_decided_by_success:
+            self._is_decided = True
+
     def _judge(self) -> None:
+        """End, if the children that have ended suffice."""
+        if self._is_decided or not self._pending:
+            self._conclude()
+            self._children = ()
+
+    _is_decided_by_success: ClassVar[bool]
+    """Whether one child that ends well is enough, or one that fails."""
+
+    def _conclude(self) -> None:
         raise NotImplementedError
 
-    def _settle(self, value: object, error: BaseException | None) -> None:
-        self._end(value, error)
-        self._children = ()
+
+def _swept(refs: list[weakref.ref[_Composite[object]]]) -> list[weakref.ref[_Composite[object]]]:
+    """Return the references to composites that still wait.
+
+    A waiter that is composed over and over must not grow. To sweep whenever the length is a power of two keeps the list
+    within twice the number of those that live, at a constant cost for each.
+    """
+    if len(refs) & (len(refs) - 1):
+        return refs
+    return [ref for ref in refs if (composite := ref()) is not None and not composite.done]
 
 
 class _First(_Composite[T_co]):
@@ -177,13 +228,14 @@ class _First(_Composite[T_co]):
 
     __slots__ = ()
 
-    def _judge(self) -> None:
+    _is_decided_by_success = True
+
+    def _conclude(self) -> None:
         for index, child in enumerate(self._children):
             if child.done and child._error is None:
-                self._settle(self._chosen(index, child._value), None)
+                self._end(self._chosen(index, child._value), None)
                 return
-        if all(child.done for child in self._children):
-            self._settle(None, next(child._error for child in self._children))
+        self._end(None, self._children[0]._error)
 
     def _chosen(self, index: int, value: object) -> object:
         return value
@@ -201,13 +253,14 @@ class _All(_Composite[T_co]):
 
     __slots__ = ()
 
-    def _judge(self) -> None:
+    _is_decided_by_success = False
+
+    def _conclude(self) -> None:
         for child in self._children:
             if child.done and child._error is not None:
-                self._settle(None, child._error)
+                self._end(None, child._error)
                 return
-        if all(child.done for child in self._children):
-            self._settle(tuple(child._value for child in self._children), None)
+        self._end(tuple(child._value for child in self._children), None)
 
 
 def _checked(waiters: tuple[object, ...], name: str) -> tuple[Waiter[object], ...]:
@@ -257,19 +310,26 @@ def wait_any(*waiters: Waiter[T]) -> Waiter[tuple[int, T]]:
 class Condition(Waiter[T_co]):
     """A waiter on one machine. `look` is asked after each transition that touches what it subscribed to."""
 
-    __slots__ = ("_look",)
+    __slots__ = ("_look", "_since")
 
-    def __init__(self, look: Callable[[Transition, Transition | None], object]) -> None:
+    def __init__(self, look: Callable[[Transition, Transition | None], object], since: int = -1) -> None:
         super().__init__()
         self._look = look
+        self._since = since
+        """The machine's tick when it was made, if it looks forward only: not at a transition that was under way."""
 
     def observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Look after a transition; return whether it has ended. An exception of a predicate ends it too."""
+        if transition.tick <= self._since:
+            return False
         try:
             value = self._look(transition, removal)
         except Exception as error:
             self._end(None, error)
             return True
+        except BaseException:
+            self._look = _not_again
+            raise
         if value is None:
             return False
         self._end(value, None)
@@ -278,6 +338,10 @@ class Condition(Waiter[T_co]):
     def fail(self, error: BaseException) -> None:
         """End it because the machine closed."""
         self._end(None, error)
+
+
+def _not_again(transition: Transition, removal: Transition | None) -> None:
+    """What stands for a predicate that raised no `Exception`: the machine closes, and does not ask it again."""
 
 
 class Observer(Protocol):
@@ -300,29 +364,32 @@ class Subscription(weakref.ref["Observer"]):
         """Leave the table. Doing so twice is fine."""
         self.table.drop(self)
 
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
 
 def _gone(ref: weakref.ref[Observer]) -> None:
-    cast("Subscription", ref).drop()
+    subscription = cast("Subscription", ref)
+    # The last reference may go, or the collector run, in a thread that must not touch the tables: `of` sweeps it then.
+    if get_ident() == subscription.table.thread:
+        subscription.drop()
 
 
 class Subscriptions:
-    """Who looks at what: for each state, and for `ANY`, the observers in the order in which they came."""
+    """Who looks at what: for each state, and for `ANY`, the observers in the order in which they came.
 
-    __slots__ = ("changed", "tables")
+    An observer may go at any call (the garbage collector runs where it likes), and its subscription with it. So tables
+    are copied, in one step of C (`list`), before they are walked; and `add` calls nothing between finding a table and
+    writing to it, or that table might be dropped in between (a subscription is hashed and compared in C).
+    """
+
+    __slots__ = ("changed", "tables", "thread")
 
     def __init__(self, changed: Callable[[int, bool], None]) -> None:
         self.tables: dict[int, dict[Subscription, None]] = {}
+        self.thread = get_ident()
         self.changed = changed
         """Told when a key gets its first observer, or loses its last."""
 
     def __len__(self) -> int:
-        return sum(len(table) for table in self.tables.values())
+        return sum(len(table) for table in list(self.tables.values()))
 
     def add(self, observer: Observer, keys: Iterable[int]) -> list[Subscription]:
         """Subscribe an observer under each key."""
@@ -351,10 +418,12 @@ class Subscriptions:
         """Return the observers under these keys, each once."""
         found: dict[int, Observer] = {}
         for key in keys:
-            for subscription in self.tables.get(key, ()):
+            for subscription in list(self.tables.get(key, ())):
                 observer = subscription()
                 if observer is not None:
                     found[id(observer)] = observer
+                else:
+                    self.drop(subscription)
         return list(found.values())
 
 
@@ -364,57 +433,75 @@ class Subscriptions:
 class Watch:
     """An async iterator over a machine's ticks: the present ones first, then always the latest, never a backlog.
 
-    It never blocks the machine, and ends quietly when the machine closes. One task at a time may iterate it.
+    It never blocks the machine, and ends quietly when the machine closes. What had moved before and was not yet given
+    is given first, as `Engine.ticks_at_close`; that closing deactivates everything is no news. One task at a time may
+    iterate it.
 
     Checkpoints: each step is one. Cancellation: a cancelled step loses nothing; the next one gives the latest ticks.
+
+    Raises:
+      BusyResourceError: another task is in a step.
+      WrongThread: iterated in another thread than that of the machine.
     """
 
-    __slots__ = ("__weakref__", "_is_fresh", "_over", "_refs", "_task", "_ticks")
+    __slots__ = ("__weakref__", "_is_fresh", "_is_over", "_is_parked", "_refs", "_task", "_thread", "_ticks")
 
     def __init__(self, ticks: Callable[[], Ticks]) -> None:
         self._ticks = ticks
+        self._thread = get_ident()
         self._is_fresh = True
-        self._over = False
+        """Whether there are ticks that were not given yet."""
+        self._is_over = False
+        self._is_parked = False
         self._task: trio.lowlevel.Task | None = None
+        """Who is in a step."""
         self._refs: list[Subscription] = []
 
     def observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Note that ticks have moved."""
-        if transition._plan.moved:
+        if transition._plan.moved and transition._plan.request.kind is not Kind.CLOSE:
             self._is_fresh = True
             self._wake()
         return False
 
     def end(self) -> None:
         """Note that the machine has closed."""
-        self._over = True
+        self._is_over = True
+        for subscription in self._refs:
+            subscription.drop()
+        self._refs = []
         self._wake()
 
     def _wake(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
+        if self._is_parked:
+            assert self._task is not None  # who is parked is in a step
+            self._is_parked = False
+            trio.lowlevel.reschedule(self._task)
 
     def __aiter__(self) -> Watch:
         return self
 
     async def __anext__(self) -> Ticks:
+        _check_thread(self._thread, "a watch")
         if self._task is not None:
             raise trio.BusyResourceError("another task is waiting on this watch(): make one for each task")
-        if self._is_fresh or self._over:
-            await trio.lowlevel.checkpoint()
-        else:
-            self._task = trio.lowlevel.current_task()
-
-            def abort(_: object) -> trio.lowlevel.Abort:
-                self._task = None
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        if self._over:
+        self._task = trio.lowlevel.current_task()
+        try:
+            if self._is_fresh or self._is_over:
+                await trio.lowlevel.checkpoint()
+            else:
+                self._is_parked = True
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            self._task = None
+        if not self._is_fresh:
             raise StopAsyncIteration
         self._is_fresh = False
         return self._ticks()
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._is_parked = False
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 protect(__name__)

@@ -14,7 +14,7 @@ from typing import Literal, cast
 from trsm._core._bits import members
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, ReadOnly, listed
-from trsm._core._handlers import find, table_of
+from trsm._core._handlers import table_of
 from trsm._core._limits import checked_limits
 from trsm._core._mutation import (
     EXECUTED,
@@ -46,11 +46,19 @@ class Binding:
     __slots__ = ("_detach",)
 
     def __init__(self, detach: Callable[[], None]) -> None:
-        self._detach = detach
+        self._detach: Callable[[], None] | None = detach
 
     def detach(self) -> None:
-        """Take it off the machine. Doing so twice is fine; what runs already goes on."""
-        self._detach()
+        """Take it off the machine. Doing so twice is fine; what runs already goes on.
+
+        Where the same object was bound several times, the other bindings stay.
+
+        Raises:
+          ReadOnly, WrongThread: as for `Engine.bind`.
+        """
+        if self._detach is not None:
+            self._detach()
+            self._detach = None
 
 
 class Engine(Runner):
@@ -132,17 +140,20 @@ class Engine(Runner):
 
     @property
     def active_states(self) -> tuple[State[..., object], ...]:
-        """The active states in declaration order."""
+        """The active states in declaration order. Reading raises `WrongThread` in another thread."""
+        self._check_thread("active_states", is_read=True)
         return tuple(self._definition.states[number] for number in members(self._active))
 
     @property
     def error(self) -> Exception | None:
         """The latest exception that activated ``Error``, until ``Error`` leaves; None then."""
+        self._check_thread("error", is_read=True)
         return self._error
 
     @property
     def last_transition(self) -> Transition:
         """The last transition that was executed; opening counts as one. A canceled mutation leaves none."""
+        self._check_thread("last_transition", is_read=True)
         last = self._last
         if last is None:
             last = self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
@@ -179,37 +190,48 @@ class Engine(Runner):
         Raises:
           HandlerError: it has no handlers, or one of them cannot be what it is marked as.
           UnknownState: a handler is for a state that the schema does not have.
+          ReadOnly: called from a negotiation handler or a predicate of this machine.
+          WrongThread: called from another thread.
         """
-        self._check_thread("bind")
-        find(bound)
-        self._rebind((*self._bound, bound))
-        return Binding(partial(self.detach, bound))
+        self._rebind((*self._bound, bound), "bind")
+        return Binding(partial(self._unbind, bound))
 
     def detach(self, bound: object) -> None:
         """Take off the handlers of an object that was bound; nothing happens if it is not.
 
         Raises:
-          WrongThread: called from another thread.
+          ReadOnly, WrongThread: as for `bind`.
         """
-        self._check_thread("detach")
-        self._rebind(tuple(one for one in self._bound if one is not bound))
+        self._rebind(tuple(one for one in self._bound if one is not bound), "detach")
 
     def trace(self, tracer: Tracer) -> Binding:
         """Attach a tracer, which is told of all that happens from now on; ``detach()`` of what is returned ends it.
 
         Raises:
           TypeError: it is no `Tracer`.
-          WrongThread: called from another thread.
+          ReadOnly, WrongThread: as for `bind`.
         """
-        self._check_thread("trace")
         if not isinstance(tracer, Tracer):
             raise TypeError(f"trace({tracer!r}): pass an instance of a class that inherits from trsm.Tracer")
+        self._check_may_change("trace")
         self._tracers = (*self._tracers, tracer)
         self._retable(table_of(self._definition, self._bound))
         self._trace(Tracer.machine_opened)
         return Binding(partial(self._untrace, tracer))
 
-    def _rebind(self, bound: tuple[object, ...]) -> None:
+    def _unbind(self, bound: object) -> None:
+        """Take off one binding of an object: the last, if there are several."""
+        places = [place for place, one in enumerate(self._bound) if one is bound][-1:]
+        self._rebind(tuple(one for place, one in enumerate(self._bound) if place not in places), "detach")
+
+    def _check_may_change(self, doing: str) -> None:
+        self._check_thread(doing)
+        if self._phase == READING:
+            # The plan that is being asked about holds places among what is bound now.
+            raise ReadOnly(self._read_only(doing))
+
+    def _rebind(self, bound: tuple[object, ...], doing: str) -> None:
+        self._check_may_change(doing)
         table = table_of(self._definition, bound)
         self._bound = bound
         self._retable(table)
@@ -452,7 +474,7 @@ class Engine(Runner):
                 continue
             missing = missing_arguments(state._args)
             if missing:
-                fields = ", ".join(f"{field}=…" for field in missing)
+                fields = ", ".join(f"{field}=…" if field.isidentifier() else "…" for field in missing)
                 raise MutationError(
                     f"{doing}({state}): {state} needs {listed(missing)}: write {state.qualified_name}({fields})"
                 )
@@ -480,7 +502,7 @@ class Engine(Runner):
             called, calls = self._called(states, doing)
             self._check_arguments(called, calls, doing)
             request = self._definition.request(kind, called)
-        if calls is None:
+        if calls is None and self._definition.numbers.keys() >= set(states):
             asked = self._definition.asked[kind]
             if len(asked) >= 1024:
                 asked.clear()

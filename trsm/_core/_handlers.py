@@ -6,7 +6,6 @@ import inspect
 import types
 from collections.abc import Callable, Sequence
 from typing import cast
-from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -15,7 +14,7 @@ from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError
 from trsm._core._plan import Handler, Plan, Step, TaskHandler, outline
 from trsm._core._schema import Definition
-from trsm._core._state import MARKS, HandlerKind, Mark, check_colour, unwrapped
+from trsm._core._state import HandlerKind, Mark, check_colour, marks_of, unwrapped
 
 PLANS = 8192
 """How many plans a table keeps before it starts afresh."""
@@ -35,13 +34,6 @@ class Found:
 
 # ---- Finding --------------------------------------------------------------------------------------------------------
 
-_of_class: WeakKeyDictionary[type, tuple[Found, ...]] = WeakKeyDictionary()
-
-
-def _marks(value: object) -> tuple[Mark, ...]:
-    marks: object = getattr(unwrapped(value), MARKS, ())
-    return cast("tuple[Mark, ...]", marks) if isinstance(marks, tuple) else ()
-
 
 def _name(function: object) -> str:
     return cast("str", getattr(function, "__qualname__", None) or repr(function))
@@ -50,7 +42,7 @@ def _name(function: object) -> str:
 def _check(mark: Mark, function: Callable[..., object], *, is_method: bool) -> None:
     check_colour(mark, function)
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=False)  # the wrapper is what is called
     except (TypeError, ValueError):
         return  # written in C, with no signature to read
     try:
@@ -67,23 +59,22 @@ def _in_class(cls: type) -> tuple[Found, ...]:
     """Return the handlers of a class: base classes first, each where it was first marked, as overridden last.
 
     They are read from ``vars()``, never with `getattr`, so that no property runs. What overrides a handler inherits
-    its bindings.
+    its bindings. A second name for the same function is no second handler.
     """
-    known = _of_class.get(cls)
-    if known is not None:
-        return known
     marks: dict[str, list[Mark]] = {}
     values: dict[str, tuple[type, object]] = {}
     for base in reversed(cls.__mro__):
         for name, value in vars(base).items():
             values[name] = base, value
-            own = _marks(value)
+            own = marks_of(value)
             if own:
                 held = marks.setdefault(name, [])
                 held.extend(mark for mark in own if mark not in held)
     found: list[Found] = []
+    seen: set[tuple[Mark, int]] = set()
     for name, held in marks.items():
         base, value = values[name]
+        same = id(value)
         if not callable(unwrapped(value)):
             raise HandlerError(
                 f"{base.__qualname__}.{name} = {value!r} overrides a handler ({held[0].describe()}) with what "
@@ -94,37 +85,40 @@ def _in_class(cls: type) -> tuple[Found, ...]:
             is_method = False
         else:
             function = cast("Callable[..., object]", value)
-            is_method = isinstance(value, types.FunctionType)
+            is_method = hasattr(type(value), "__get__")  # as for Python itself
         for mark in held:
-            _check(mark, function, is_method=is_method)
-            found.append(Found(mark, function, is_method))
-    _of_class[cls] = tuple(found)
-    return _of_class[cls]
+            if (mark, same) not in seen:
+                seen.add((mark, same))
+                _check(mark, function, is_method=is_method)
+                found.append(Found(mark, function, is_method))
+    return tuple(found)
+
+
+def _own_functions(bound: object) -> list[Callable[..., object]]:
+    """Return the marked functions of a module, or the marked function or callable object that was bound itself."""
+    if isinstance(bound, types.ModuleType):
+        marked = [value for value in vars(bound).values() if marks_of(value)]
+        defined = {id(value): value for value in marked if getattr(value, "__module__", None) == bound.__name__}
+        return list(defined.values())
+    return [cast("Callable[..., object]", bound)] if marks_of(bound) else []
 
 
 def find(bound: object) -> tuple[Found, ...]:
     """Return the handlers of an object, a module or a function, in the order in which they are bound.
 
     Raises:
-      HandlerError: it has none, it is a class, or a handler cannot be called with a transition.
+      HandlerError: it has none, it is a class or a method, or a handler cannot be called with a transition.
     """
-    functions: list[Callable[..., object]]
     if isinstance(bound, type):
         raise HandlerError(f"{bound.__qualname__} is a class: bind an instance, {bound.__qualname__}(…)")
-    if isinstance(bound, types.FunctionType):
-        functions = [bound]
-    elif isinstance(bound, types.ModuleType):
-        functions = [
-            value
-            for value in vars(bound).values()
-            if isinstance(value, types.FunctionType) and value.__module__ == bound.__name__
-        ]
-    else:
-        functions = []
-    found = [Found(mark, function, is_method=False) for function in functions for mark in _marks(function)]
+    if isinstance(bound, types.MethodType):
+        raise HandlerError(f"{_name(bound)} is a method: bind the object that it belongs to, {bound.__self__!r}")
+    found = [
+        Found(mark, function, is_method=False) for function in _own_functions(bound) for mark in marks_of(function)
+    ]
     for one in found:
         _check(one.mark, one.function, is_method=False)
-    result = tuple(found) if found or functions else _in_class(type(bound))
+    result = (*found, *_in_class(type(bound)))
     if not result:
         raise HandlerError(
             f"{bound!r} has no handlers: mark functions with @X.Foo.on_enter and the like, X being the schema"
@@ -258,11 +252,16 @@ def _handler(definition: Definition, found: Found, place: int) -> Handler:
 
     Raises:
       UnknownState: it names a state that the schema does not have.
-      HandlerError: it asks for what its state cannot give.
+      HandlerError: it asks for what its state cannot give, or is for the changes of another schema.
     """
     mark = found.mark
     doing = mark.describe()
     name = _name(found.function)
+    if mark.schema is not None and mark.schema not in definition.family:
+        raise HandlerError(
+            f"{doing}: {definition.name} does not inherit {mark.schema.__name__}: "
+            f"write @{definition.name}.{mark.kind}, or @Schema.{mark.kind} for a handler that any schema takes"
+        )
     state = -1 if mark.state is None else definition.number(mark.state, doing)
     given = -1 if mark.given is None else definition.number(mark.given, f"{doing}(given=…)")
     position = place if found.is_method else -1
@@ -286,13 +285,27 @@ def table_of(definition: Definition, bound: tuple[object, ...]) -> Table:
       HandlerError, UnknownState: something that was bound does not fit; nothing has changed then.
     """
     shared = cast("dict[tuple[object, ...], Table]", definition.tables)
-    key = tuple(one if isinstance(one, types.ModuleType) else type(one) for one in bound)
-    table = None if types.FunctionType in key else shared.get(key)
+    keys = [_shared_as(one) for one in bound]
+    key = None if None in keys else tuple(keys)
+    table = None if key is None else shared.get(key)
     if table is None:
-        handlers = [_handler(definition, found, place) for place, one in enumerate(bound) for found in find(one)]
-        table = Table(definition, handlers)
-        if types.FunctionType not in key:
+        found = [(one, place) for place, this in enumerate(bound) for one in find(this)]
+        table = Table(definition, [_handler(definition, one, place) for one, place in found])
+        if key is not None and all(_is_at_home(definition, one.mark) for one, _ in found):
             if len(shared) >= TABLES:
                 shared.pop(next(iter(shared)))
             shared[key] = table
     return table
+
+
+def _shared_as(bound: object) -> object:
+    """Return what has to be the same for two machines to share a table; None for what is shared with nobody."""
+    if isinstance(bound, types.ModuleType):
+        # A module grows while it is imported, reloaded or typed in. The table keeps the functions, and so their ids.
+        return (bound, *map(id, _own_functions(bound)))
+    return None if marks_of(bound) else type(bound)
+
+
+def _is_at_home(definition: Definition, mark: Mark) -> bool:
+    """Return whether a mark names only what the schema keeps alive anyway: no state of one that inherits it."""
+    return all(state is None or state in definition.numbers for state in (mark.state, mark.given, mark.then))

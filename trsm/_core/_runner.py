@@ -124,7 +124,7 @@ class Runner:
         self._thread = get_ident()
         self._active = 0
         self._ticks = [0] * len(definition.states)
-        self._tick = 0
+        self._tick: int = 0
         self._phase = IDLE
         self._queue: deque[Mutation] | None = None
         self._firsts: deque[Mutation] | None = None
@@ -168,16 +168,18 @@ class Runner:
 
     @property
     def ticks(self) -> Ticks:
-        """The ticks of all states now, as an immutable vector."""
+        """The ticks of all states now, as an immutable vector. Reading raises `WrongThread` in another thread."""
+        self._check_thread("ticks", is_read=True)
         return Ticks(self._definition, tuple(self._ticks))
 
     # ---- Messages and tracers ---------------------------------------------------------------------------------------
 
-    def _check_thread(self, doing: str) -> None:
+    def _check_thread(self, doing: str, *, is_read: bool = False) -> None:
         if get_ident() != self._thread:
+            was, call = ("read", f"lambda: machine.{doing}") if is_read else ("called", f"machine.{doing}, …")
             raise WrongThread(
-                f"{doing} of machine {self.id!r} was called from a thread that does not own it: "
-                f"write trio.from_thread.run_sync(machine.{doing}, …)"
+                f"{doing} of machine {self.id!r} was {was} from a thread that does not own it: "
+                f"write trio.from_thread.run_sync({call})"
             )
 
     def _read_only(self, doing: str) -> str:
@@ -486,7 +488,7 @@ class Runner:
             if state >= 0 and self._definition.errors >> state & 1:
                 self._unhandled_error(error)
             else:
-                self._fault(error, self._source_of(transition, refusal.handler))
+                self._handler_fault(error, transition, refusal.handler)
         elif error is not None:
             self._escape(error)
 
@@ -510,6 +512,7 @@ class Runner:
                 if answer is not True:
                     if answer is False:
                         return Refusal(handler)
+                    _never_awaited(answer)
                     raise HandlerError(
                         f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns "
                         "True or False"
@@ -525,14 +528,13 @@ class Runner:
         return None
 
     def _execute(self, plan: Plan, transition: Transition) -> int:
-        """Commit a plan, run its final handlers, and the removal that a fault brings; return the states that failed."""
+        """Commit a plan, call its finals, do the removal that a fault brings; return who failed or was skipped."""
         failure = self._commit(plan, transition, 0)
         removal = None
         if failure is not None:
-            down = failure.failed | failure.skipped
             if plan.request.kind is Kind.AUTO:
-                self._barred |= down
-            down &= self._active & ~self._definition.relations.latch & ~plan.active
+                self._barred |= failure.failed  # also those that are not auto: the next round would bring them again
+            down = (failure.failed | failure.skipped) & self._active & ~self._definition.relations.latch & ~plan.active
             if down:
                 undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
                 removal = self._new_transition(undone, transition._mutation)
@@ -544,7 +546,7 @@ class Runner:
         if self._tracers:
             for ended in (transition,) if removal is None else (transition, removal):
                 self._trace(Tracer.transition_ended, ended, EXECUTED)
-        return 0 if failure is None else failure.failed
+        return 0 if failure is None else failure.failed | failure.skipped
 
     def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
         """Change active states and ticks at once, then call the final handlers; no ``on_exit`` of `silent` states."""
@@ -610,7 +612,7 @@ class Runner:
         ):
             self._unhandled_error(error)  # errors of an error handler are not caught again
         else:
-            self._fault(error, self._source_of(transition, handler))
+            self._handler_fault(error, transition, handler)
 
     def _failed(self, plan: Plan, handler: Handler, failure: _Failure | None) -> _Failure:
         """Note that an ``on_enter`` raised: its state and all that enter later are to go, but for latched ones."""
@@ -672,6 +674,12 @@ class Runner:
             self._faults = []
         self._faults.append((error, source))
 
+    def _handler_fault(self, error: Exception, transition: Transition, handler: Handler) -> None:
+        """Note an exception of a handler; if its state is auto, it does not come back until the drain has settled."""
+        self._fault(error, self._source_of(transition, handler))
+        if handler.state >= 0:
+            self._barred |= (1 << handler.state) & self._definition.relations.auto
+
     def _escape(self, error: BaseException) -> None:
         """Note what is no `Exception`: the machine closes, and it goes to the caller."""
         if self._escaped is None:
@@ -714,7 +722,7 @@ class Runner:
             barred |= 1 << refusal.handler.state
         mutation.request = request
         self._error = error
-        failed = self._execute(plan, transition)
+        failed = self._execute(plan, transition)  # an error state whose on_enter raised or was skipped takes nothing
         rest: Exception | None = error
         for state, catches in definition.catches:
             if rest is not None and matching & plan.target & ~barred & ~failed & 1 << state:
@@ -804,10 +812,17 @@ def _check_returned(handler: Handler, value: object) -> None:
     Raises:
       HandlerError: it is one.
     """
-    if hasattr(value, "__await__"):
-        close = getattr(value, "close", None)
-        if callable(close):
-            close()
+    if _never_awaited(value):
         raise HandlerError(
             f"{handler.kind} handler {handler.name} returned {value!r}, which nobody would await: make it a task"
         )
+
+
+def _never_awaited(value: object) -> bool:
+    """Return whether a value is an awaitable, and close it if so: Python would warn that nobody awaited it."""
+    if not hasattr(value, "__await__"):
+        return False
+    close = getattr(value, "close", None)
+    if callable(close):
+        close()
+    return True

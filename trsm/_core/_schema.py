@@ -33,10 +33,15 @@ class Definition:
     """What a schema class compiles to. States carry no index: each schema has its own table."""
 
     name: str
+    family: tuple[type, ...]
+    """The schema and all that it inherits, in method resolution order."""
     states: tuple[State[..., object], ...]
     relations: Relations
     numbers: dict[State[..., object], int]
-    """Lineage or state -> its number in declaration order; states of the same lineage are added as they are met."""
+    """Its states, those of the same lineage that it inherits, and the lineages -> their number in declaration order.
+
+    States of the same lineage that others declare are not kept here, lest a schema keep alive those that inherit it.
+    """
     catches: tuple[tuple[int, tuple[type[Exception], ...]], ...]
     """The error states, in declaration order, and what each takes."""
     errors: int
@@ -63,9 +68,7 @@ class Definition:
         """
         if isinstance(state, State):
             found = self.numbers.get(cast("State[..., object]", state))
-            if found is None:
-                found = self._by_lineage(cast("State[..., object]", state), doing)
-            return found
+            return self._by_lineage(cast("State[..., object]", state), doing) if found is None else found
         if isinstance(state, str):
             known = state in self.relations.names
             hint = f"write {self.name}.{state}" if known else nearest(state, self.relations.names)
@@ -84,7 +87,6 @@ class Definition:
             else:
                 hint = nearest(str(state), self.relations.names)
             raise UnknownState(f"{doing}: {state.qualified_name} is not a state of {self.name}: {hint}")
-        self.numbers[state] = found
         return found
 
     def request(self, kind: Kind, called: int = 0, dropped: int = 0, seeds: int = 0) -> Request:
@@ -125,7 +127,7 @@ def _declared(schema: SchemaMeta, namespace: Mapping[str, object], reserved: obj
             state._declare(name, schema)
             found[name] = state
         elif isinstance(value, type) and issubclass(value, State):
-            raise SchemaError(f"{where} is the class {value.__name__} itself: write {name} = {value.__name__}()")
+            raise SchemaError(f"{where} is the class {value.__name__} itself: write {name} = {value.__name__}(…)")
         elif _is_public(name):
             raise SchemaError(
                 f"{where} is {value!r}: a schema holds states and nothing else; write {name} = State(…), "
@@ -137,26 +139,43 @@ def _declared(schema: SchemaMeta, namespace: Mapping[str, object], reserved: obj
 def _collected(schema: SchemaMeta, declared: dict[str, State[..., object]]) -> dict[str, State[..., object]]:
     """Return all states of a schema in declaration order: bases left to right, each once, then the body, Error last."""
     found: dict[str, State[..., object]] = {}
-    bases = [base for base in schema.__bases__ if isinstance(base, SchemaMeta)]
+    bases: list[SchemaMeta] = []
+    for base in schema.__bases__:
+        if isinstance(base, SchemaMeta):
+            bases.append(base)
+        elif base is not object:
+            raise SchemaError(
+                f"{schema.__name__} inherits from {base.__name__}, which is no schema: a schema inherits from schemas "
+                f"only; move what {base.__name__} does to a class of handlers"
+            )
     for base in bases:
         for state in base.states:
             name = state.name
-            lineage = state._lineage
-            if name in found and name not in declared and found[name]._lineage is not lineage:
+            winner = cast("State[..., object]", getattr(schema, name))
+            is_redefined = name in declared or (winner._owner is not None and state._owner in winner._owner.__mro__)
+            if winner._lineage is not state._lineage and not is_redefined:
                 raise SchemaError(
-                    f"{schema.__name__} inherits two states called {name}, {found[name].qualified_name} and "
+                    f"{schema.__name__} inherits two states called {name}, {winner.qualified_name} and "
                     f"{state.qualified_name}, which have nothing to do with each other: declare {name} in "
                     f"{schema.__name__} anew, or rename one of them"
                 )
-            found.setdefault(name, cast("State[..., object]", getattr(schema, name)))
+            found[name] = winner
     for name, state in declared.items():
         lineage = state._lineage
-        if lineage is not state and not (
-            name == lineage.name and any(name in base and base[name]._lineage is lineage for base in bases)
-        ):
+        if lineage is not state and not any(name in base and base[name]._lineage is lineage for base in bases):
+            where = f"{schema.__name__}.{name} is made from"
+            owner = lineage._owner
+            if owner is None:
+                raise SchemaError(f"{where} a state that is declared nowhere: say all of it in one {name} = State(…)")
+            if str(lineage) == name and owner in schema.__mro__[1:]:
+                present = next(base[name] for base in bases if name in base).qualified_name
+                raise SchemaError(
+                    f"{where} {lineage.qualified_name}, whose place {present} has taken: write {present}.extend(…), "
+                    f"or declare {name} anew"
+                )
             raise SchemaError(
-                f"{schema.__name__}.{name} is made from {lineage.qualified_name}: a state is extended and replaced "
-                f"under its own name, in a class that inherits {lineage.qualified_name.partition('.')[0]}"
+                f"{where} {lineage.qualified_name}: a state is extended and replaced under its own name, in a class "
+                f"that inherits {owner.__name__}"
             )
         if name == "Error" and lineage is not ERROR:
             raise SchemaError(f"{schema.__name__}.Error is built in: write Error = Schema.Error.extend(…) to add to it")
@@ -251,10 +270,15 @@ class _Compiler:
         numbers: dict[State[..., object], int] = {}
         for number, declared in enumerate(self.states):
             numbers[declared] = numbers[declared._lineage] = number
+        for base in self.schema.__mro__[1:]:
+            for inherited in base.states if isinstance(base, SchemaMeta) else ():
+                if inherited._lineage in numbers:
+                    numbers[inherited] = numbers[inherited._lineage]
         relations = Relations(
             self.names, tuple(require), tuple(add), tuple(remove), tuple(after), auto=auto, multi=multi, latch=latch
         )
-        return Definition(self.schema.__name__, self.states, relations, numbers, catches, errors)
+        schema = self.schema
+        return Definition(schema.__name__, schema.__mro__, self.states, relations, numbers, catches, errors)
 
     def _check_error_state(
         self, number: int, auto: int, multi: int, latch: int, require: list[int], remove: list[int]
@@ -282,10 +306,11 @@ class _Compiler:
             for relation, masks in (("requires", require), ("adds", add)):
                 both = masks[state] & remove[state]
                 if both:
-                    other = self._named(both)[0]
+                    number = next(members(both))
+                    other = self.names[number]
                     mutual = (
                         ""
-                        if state in self._removers(state, both)
+                        if self._says_remove(state, number)
                         else f" (because {other} removes it, and it is an error state)"
                     )
                     self._fail(state, f"it both {relation} and removes {other}{mutual}: one of the two has to go")
@@ -295,12 +320,9 @@ class _Compiler:
                     state, f"it is latched and requires {other}, which is not: {other} could leave under it; latch both"
                 )
 
-    def _removers(self, state: int, both: int) -> set[int]:
-        """Return {state} if it was itself written to remove one of `both`, else an empty set."""
-        written = 0
-        for target in self._properties(state).remove:
-            written |= 1 << self._target(state, "remove", target)
-        return {state} if written & both else set()
+    def _says_remove(self, state: int, other: int) -> bool:
+        """Return whether `state` was itself written to remove `other`: an error state removes what removes it."""
+        return any(self._target(state, "remove", target) == other for target in self._properties(state).remove)
 
     def _check_args(self, auto: int, added: int) -> None:
         for number, state in enumerate(self.states):
@@ -316,7 +338,12 @@ def missing_arguments(args: Callable[..., object]) -> list[str]:
     try:
         parameters = inspect.signature(args).parameters.values()
     except (TypeError, ValueError):
-        return []  # written in C, with no signature to read
+        # Written in C, with no signature to read: such a class is cheap to ask.
+        try:
+            args()
+        except Exception:
+            return ["its arguments"]
+        return []
     return [
         parameter.name
         for parameter in parameters
@@ -335,11 +362,19 @@ class SchemaMeta(type):
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, object]) -> None:
         super().__init__(name, bases, namespace)
-        declared = _declared(cls, namespace, Schema if bases else SchemaMeta)
-        type.__setattr__(cls, "_definition", _Compiler(cls, _collected(cls, declared)).compile())
+        try:
+            declared = _declared(cls, namespace, Schema if bases else SchemaMeta)
+            definition = _Compiler(cls, _collected(cls, declared)).compile()
+        except BaseException:
+            # What is refused leaves no trace: its states can be declared again once the mistake is mended.
+            for value in namespace.values():
+                if isinstance(value, State) and cast("State[..., object]", value)._owner is cls:
+                    cast("State[..., object]", value)._declare(None, None)
+            raise
+        type.__setattr__(cls, "_definition", definition)
 
     def __setattr__(cls, name: str, value: object) -> None:
-        if _is_public(name):
+        if not (name.startswith("__") and name.endswith("__")):  # Python's own, such as ``__doc__``
             raise SchemaError(
                 f"{cls.__name__}.{name} cannot be set: a schema is frozen once made; inherit from it instead"
             )
@@ -396,12 +431,12 @@ class SchemaMeta(type):
         Raises:
           SchemaError: as a class statement would.
         """
-        if not name.isidentifier():
+        if not (isinstance(name, str) and name.isidentifier()):
             raise SchemaError(f"{name!r} is no name for a schema: write an identifier")
         for key, state in states.items():
             if not isinstance(state, State):
                 raise SchemaError(f"{name}.{key} is {state!r}: write State(…)")
-            if not key.isidentifier() or not _is_public(key):
+            if not (isinstance(key, str) and key.isidentifier() and _is_public(key)):
                 raise SchemaError(f"{name}.{key}: a state's name is an identifier without a leading underscore")
         return cast("type[Schema]", SchemaMeta(name, (cls,), dict(states)))
 
@@ -411,7 +446,7 @@ class SchemaMeta(type):
         Raises:
           HandlerError: the function is async or a generator function.
         """
-        return hang(Mark("can_change", None, schema=cls.__name__), function)
+        return hang(Mark("can_change", None, schema=cls), function)
 
     def on_change(cls, function: Final, /) -> Final:
         """Decorate a final handler that runs last in each transition that moved a tick.
@@ -419,7 +454,7 @@ class SchemaMeta(type):
         Raises:
           HandlerError: the function is async or a generator function: such work is a ``task``.
         """
-        return hang(Mark("on_change", None, schema=cls.__name__), function)
+        return hang(Mark("on_change", None, schema=cls), function)
 
 
 class Schema(metaclass=SchemaMeta):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import (
     Generic,
     Literal,
@@ -53,7 +53,7 @@ class Mark:
     kind: HandlerKind
     state: State[..., object] | None
     """None for ``can_change`` and ``on_change``."""
-    schema: object = None
+    schema: type | None = None
     """The schema whose ``can_change`` or ``on_change`` this is; None for a state's handlers."""
     given: State[..., object] | None = None
     then: State[..., object] | None = None
@@ -62,7 +62,10 @@ class Mark:
 
     def describe(self) -> str:
         """Return how the decorator was written, for messages."""
-        return f"@{self.schema if self.state is None else self.state.qualified_name}.{self.kind}"
+        if self.state is not None:
+            return f"@{self.state.qualified_name}.{self.kind}"
+        assert self.schema is not None  # can_change and on_change hang on a schema
+        return f"@{self.schema.__name__}.{self.kind}"
 
 
 @attrs.frozen(eq=False)
@@ -179,8 +182,8 @@ class State(Generic[P, A_co]):
         put(self, "_args", args)
         put(self, "_lineage", lineage)
 
-    def _declare(self, name: str, owner: type) -> None:
-        """Give the state its name, once, when the class of its schema is made."""
+    def _declare(self, name: str | None, owner: type | None) -> None:
+        """Give the state its name, once, when the class of its schema is made; or take it back if that was refused."""
         object.__setattr__(self, "_name", name)
         object.__setattr__(self, "_owner", owner)
 
@@ -256,7 +259,10 @@ class State(Generic[P, A_co]):
             signature = inspect.signature(self._args)
         except (TypeError, ValueError):
             # Some classes written in C show no signature: they say themselves what is wrong.
-            return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
+            try:
+                return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
+            except TypeError as error:
+                raise MutationError(f"{self}(…): {error}") from error
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -430,9 +436,9 @@ class State(Generic[P, A_co]):
         """
         if then is not None and not isinstance(then, State):
             raise HandlerError(f"then={then!r} is no state: write the state itself, such as {self.qualified_name}")
-        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+        if timeout is not None and (timeout is True or not isinstance(timeout, (int, float)) or not timeout > 0):
             raise HandlerError(f"timeout={timeout!r} is no positive number of seconds")
-        if limit is not None and not (isinstance(limit, int) and limit > 0):
+        if limit is not None and (limit is True or not isinstance(limit, int) or not limit > 0):
             raise HandlerError(f"limit={limit!r} is no positive number of tasks")
         mark = Mark("task", self, then=cast("State[..., object] | None", then), timeout=timeout, limit=limit)
         return _decorate(mark, function)
@@ -521,9 +527,14 @@ class ErrorState(State[[], None]):
 
 def is_async(function: object) -> bool:
     """Return whether calling `function` gives an awaitable, as far as can be told without calling it."""
+    return any(map(inspect.iscoroutinefunction, _called(function)))
+
+
+def _called(function: object) -> tuple[object, object]:
+    """Return what a call would run: the function inside a partial, or the ``__call__`` of an object's class."""
     while isinstance(function, functools.partial):
         function = cast("Callable[..., object]", function.func)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(vars(type(function)).get("__call__"))
+    return function, getattr(type(function), "__call__", None)  # noqa: B004  # it is read, not asked for
 
 
 def check_colour(mark: Mark, function: object) -> None:
@@ -535,7 +546,7 @@ def check_colour(mark: Mark, function: object) -> None:
     name = getattr(function, "__qualname__", repr(function))
     if not callable(function):
         raise HandlerError(f"{mark.describe()}: {function!r} cannot be called: decorate a function")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in _called(function)):
         raise HandlerError(f"{mark.describe()}: {name} is a generator function, so calling it would run nothing of it")
     if mark.kind == "task":
         if not is_async(function):
@@ -547,9 +558,21 @@ def check_colour(mark: Mark, function: object) -> None:
 
 def unwrapped(function: object) -> object:
     """Return the function inside a staticmethod or classmethod, or what was given."""
-    if isinstance(function, (staticmethod, classmethod)):
+    if issubclass(type(function), (staticmethod, classmethod)):  # `isinstance` would ask a proxy for its ``__class__``
         return cast("staticmethod[..., object]", function).__func__
     return function
+
+
+def marks_of(function: object) -> tuple[Mark, ...]:
+    """Return the marks on a function, or on the one inside a staticmethod or classmethod.
+
+    They are read from its own ``__dict__``: nothing of the user's runs, and what is called in its class is not its own.
+    """
+    try:
+        own: object = object.__getattribute__(unwrapped(function), "__dict__")
+    except AttributeError:
+        return ()
+    return cast("Mapping[str, tuple[Mark, ...]]", own).get(MARKS, ())
 
 
 def hang(mark: Mark, function: F) -> F:
@@ -562,10 +585,9 @@ def hang(mark: Mark, function: F) -> F:
     check_colour(mark, plain)
     if mark.kind in NEGOTIATION and mark.state is not None and mark.state._lineage is ERROR:
         raise HandlerError(f"{mark.describe()}: nothing refuses Error; use can_enter of an ErrorState, or on_enter")
-    marks: tuple[Mark, ...] = getattr(plain, MARKS, ())
     try:
-        setattr(plain, MARKS, (*marks, mark))
-    except AttributeError:
+        setattr(plain, MARKS, (*marks_of(plain), mark))
+    except (AttributeError, TypeError):
         raise HandlerError(f"{mark.describe()}: {plain!r} takes no mark: wrap it in a function") from None
     return function
 

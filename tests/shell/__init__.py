@@ -1,0 +1,1 @@
+"""The shell on trio: scopes, tasks, waiters, children, errors and closing."""
