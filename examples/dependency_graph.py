@@ -113,7 +113,7 @@ async def main(targets: dict[str, Target]) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        sys.exit(f"{len(sys.argv) - 1} files are too many: write one, or none for the graph that is built in")
+        sys.exit(f"{shlex.join(sys.argv[1:])}: one file is enough; write none for the graph that is built in")
     try:
         rules = parsed(Path(sys.argv[1]).read_text(encoding="utf-8") if sys.argv[1:] else BUILT_IN)
     except (OSError, ValueError) as problem:  # a file that is no UTF-8 is a ValueError

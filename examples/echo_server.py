@@ -78,7 +78,7 @@ class Client:
     @Connection.Disconnecting.task(then=Connection.Disconnected)
     async def see_off(self, t: trsm.Transition) -> None:
         await self.stream.send_eof()
-        with trio.move_on_after(1):  # closing before the other side does could cost it the last of what we sent
+        with trio.move_on_after(5):  # closing before the other side does could cost it the last of what we sent
             while await self.stream.receive_some():
                 pass
 

@@ -19,7 +19,7 @@ from trsm._core._schema import Schema, SchemaMeta
 from trsm._core._source import CAUSE, current_source
 from trsm._core._state import State, is_async
 from trsm._core._ticks import Ticks
-from trsm._core._tracing import Tracer
+from trsm._core._tracing import Tracer, checked_tracers
 from trsm._core._transition import Transition as CoreTransition
 from trsm._performer import Performer
 from trsm._protection import protect, unprotected
@@ -139,18 +139,27 @@ class Machine(Performer):
     def _surface(self) -> None:
         """Keep what nothing handled for the block, or hand it to the parent; raise what is no `Exception`."""
         unhandled, self._unhandled = self._unhandled, None
+        escaped, self._escaped = self._escaped or [], None
         if unhandled:
             if self._errors is None:
                 self._errors = []
             self._errors.extend(unhandled)
-            if self._is_started and self._parent is not None:
-                for error in unhandled:
-                    self._parent._child_error(error)
-        escaped, self._escaped = self._escaped, None
+            escaped += self._hand_on(unhandled)
         if escaped:
             raise (
                 escaped[0] if len(escaped) == 1 else BaseExceptionGroup(f"in handlers of machine {self.id!r}", escaped)
             )
+
+    def _hand_on(self, errors: Iterable[BaseException]) -> list[BaseException]:
+        """Make errors of a started child those of its parent; return what handlers there raised, no `Exception`."""
+        escaped: list[BaseException] = []
+        if self._is_started and self._parent is not None:
+            for error in errors:
+                try:
+                    self._parent._child_error(error)
+                except BaseException as raised:
+                    escaped.append(raised)  # each error is handed on, whatever becomes of the one before
+        return escaped
 
     def _child_error(self, error: BaseException) -> None:
         """Take an error of a started child that nothing handled there."""
@@ -361,6 +370,7 @@ class Machine(Performer):
         """
         number = self._definition.number(state, "when_ticks")
         _check_count("ticks", ticks, 1)
+        self._check_thread("when_ticks")
         return self._when_tick("when_ticks", number, self._now()._values[number] + ticks)
 
     def _when_tick(self, doing: str, number: int, tick: int) -> Waiter[Transition]:
@@ -495,9 +505,12 @@ class Machine(Performer):
         if self._closing:
             raise MachineClosed(f"start_child: {self._closing_reason()}, and a child cannot outlive it", self)
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        return Machine._made(
-            schema, handlers, id, limits, tuple(tracers), self._nursery, self._context, self, self._cleanup_timeout
+        watching = checked_tracers(tracers)
+        child = Machine._made(
+            schema, handlers, id, limits, watching, self._nursery, self._context, self, self._cleanup_timeout
         )
+        self._task_count += 1  # it is joined as a task is
+        return child
 
     # ---- Closing ----------------------------------------------------------------------------------------------------
 
@@ -565,12 +578,9 @@ class Machine(Performer):
             if self._task_count:
                 self._joined = trio.Event()
                 await self._joined.wait()
-            errors: list[BaseException] = []
-            await self._clean_up(errors.append)
-            for error in errors:
-                assert self._parent is not None  # only started children are joined here
-                self._parent._child_error(error)
+            await self._clean_up(self._unhandled_error)
             self._joined_now()
+            self._catch_up()
 
     async def _clean_up(self, report: Callable[[BaseException], None]) -> None:
         """Run what was deferred, in reverse, under one shielded deadline; report the errors as they come."""
@@ -597,8 +607,12 @@ class Machine(Performer):
     def _joined_now(self) -> None:
         """Step 7 of closing: nothing of the machine runs any more."""
         self._is_joined = True
-        if self._parent is not None and self._parent._children is not None:
-            self._parent._children.pop(self, None)
+        self._slots = None  # no task is left; and they know the machine, which would be a circle
+        parent = self._parent
+        if parent is not None and parent._children is not None:
+            parent._children.pop(self, None)
+            if self._is_started:
+                parent.task_ended()
         if self._subscriptions is not None:
             subscribed = self._subscriptions.of((CLOSED,))
             waiters = [cast("Waiter[object]", one) for one in subscribed]

@@ -101,18 +101,19 @@ class Handlers:
 
 
 async def main(paths: list[str], command: list[str]) -> int:
+    handlers = Handlers(paths, command)
     with trio.open_signal_receiver(signal.SIGINT) as signals:
-        handlers = Handlers(paths, command)
-    async with trsm.open_machine(Rerun, handlers, id="rerun") as machine:
-        machine.add(Rerun.Watching, Rerun.Running)
-        async for _ in signals:
-            if machine.is_active(Rerun.Stopping):
-                break
-            print("stopping", flush=True)
-            machine.add(Rerun.Stopping)
+        async with trsm.open_machine(Rerun, handlers, id="rerun") as machine:
+            machine.add(Rerun.Watching, Rerun.Running)
+            async for _ in signals:
+                if machine.is_active(Rerun.Stopping):
+                    break
+                print("stopping", flush=True)
+                machine.add(Rerun.Stopping)
     ticks = machine.ticks_at_close
     assert ticks is not None  # it has closed
-    runs, passed = ((ticks[state] + 1) // 2 for state in (Rerun.Running, Rerun.Passed))
+    runs = (ticks[Rerun.Running] + 1) // 2
+    passed = (ticks[Rerun.Passed] + 1) // 2
     print(f"runs: {runs}, passed: {passed}")
     return 0 if ticks.is_active(Rerun.Passed) else 1
 

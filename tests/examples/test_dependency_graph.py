@@ -135,4 +135,4 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 
 def test_two_files(tmp_path: Path) -> None:
     """One graph is built at a time: more files are refused."""
-    run("dependency_graph.py", "one", "two", cwd=tmp_path).assert_refused("2 files", "one")
+    run("dependency_graph.py", "one", "two", cwd=tmp_path).assert_refused("one two", "one file is enough")

@@ -56,6 +56,6 @@ def test_example_needs_nothing_but_trsm_and_what_comes_with_it(name: str) -> Non
 def test_bad_arguments_are_refused_without_a_traceback(name: str, tmp_path: Path) -> None:
     """An option that there is not ends in one line that shows it, and an exit code that is not 0."""
     ended = run(name, "--nonsense", "and more", cwd=tmp_path)
-    ended.assert_refused()
+    ended.assert_refused("nonsense")
     assert ended.out == ""
     assert list(tmp_path.iterdir()) == []

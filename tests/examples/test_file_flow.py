@@ -305,7 +305,6 @@ async def test_second_ctrl_c_stops_in_the_middle_of_files_and_leaves_nothing_of_
         ([], ["PATH"]),
         (["file", "--jobs", "0"], ["--jobs 0", "at least one"]),
         (["file", "--jobs", "many"], ["--jobs", "many"]),
-        (["file", "--nto", "there"], ["--nto"]),
     ],
 )
 def test_bad_arguments(tmp_path: Path, arguments: list[str], words: list[str]) -> None:

@@ -56,10 +56,3 @@ def test_asked_and_answered_with_something_else(tmp_path: Path) -> None:
 def test_asked_and_answers_end_early(tmp_path: Path) -> None:
     """When the input ends, the quiz ends with one line and an exit code that is not 0."""
     run("relations_quiz.py", "--ask", cwd=tmp_path, given="y\n").assert_refused("no more answers")
-
-
-def test_an_unknown_argument_is_refused_in_one_line(tmp_path: Path) -> None:
-    """The message shows what was written; no question is printed."""
-    ended = run("relations_quiz.py", "--aks", cwd=tmp_path)
-    ended.assert_refused("--aks")
-    assert ended.out == ""

@@ -266,7 +266,8 @@ class State(Generic[P, A_co]):
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise MutationError(f"{self}(…): {error}; it takes {signature}") from None
+            takes = signature.replace(return_annotation=inspect.Signature.empty)
+            raise MutationError(f"{self}(…): {error}; it takes {takes}") from None
         return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
 
     # ---- What can be made of it -------------------------------------------------------------------------------------
