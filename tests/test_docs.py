@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -133,3 +135,50 @@ def test_the_picture_is_text_for_both_themes() -> None:
     styled = set(re.findall(r"^ +(\.?\w+) +\{ (?:fill: #|stroke: #|fill: none; stroke: #)", light, re.MULTILINE))
     assert styled <= set(re.findall(r"^ +(\.?\w+) +\{", dark, re.MULTILINE))
     assert len(styled) > 5
+
+
+def documented() -> dict[str, str]:
+    """Return the docstrings of all public names and of their members."""
+    found: dict[str, str] = {}
+    for name in trsm.__all__:
+        value = getattr(trsm, name)
+        found[name] = inspect.getdoc(value) or ""
+        if isinstance(value, type):
+            for member in public_members(value):
+                found[f"{name}.{member}"] = inspect.getdoc(getattr(value, member)) or ""
+    for member in public_members(type(trsm.Schema)):
+        found[f"Schema.{member}"] = inspect.getdoc(getattr(type(trsm.Schema), member)) or ""
+    return found
+
+
+DOCSTRINGS = documented()
+EXAMPLES = {name: text.partition("\nExample::\n")[2] for name, text in DOCSTRINGS.items() if "Example::" in text}
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_each_example_in_a_docstring_is_python(name: str) -> None:
+    """It stands at the end, and what it takes from trsm is there."""
+    code = textwrap.dedent(EXAMPLES[name])
+    tree = compile(code, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "trsm":
+                assert node.attr in trsm.__all__
+            elif node.value.id == "machine":
+                assert node.attr in public_members(trsm.Machine)
+
+
+def test_what_users_start_with_has_an_example() -> None:
+    """A short one, in the docstring."""
+    assert {"Schema", "State", "ErrorState", "open_machine", "Machine.add", "Machine.when", "State.task"} <= set(
+        EXAMPLES
+    )
+
+
+@pytest.mark.parametrize("name", sorted(DOCSTRINGS))
+def test_the_parts_of_a_docstring_come_in_the_order_of_the_house(name: str) -> None:
+    """Checkpoints, cancellation, arguments, attributes, what is returned, what is raised, an example."""
+    order = ["Checkpoints:", "Cancellation:", "Args:", "Attributes:", "Returns:", "Raises:", "Example::"]
+    found = re.findall(rf"^({'|'.join(order)})", DOCSTRINGS[name], re.MULTILINE)
+    assert found == sorted(found, key=order.index)
+    assert len(found) == len(set(found))

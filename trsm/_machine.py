@@ -302,6 +302,12 @@ class Machine(Performer):
           UnknownState, MutationError: not states of the schema, or none.
           TypeError: `where` is no sync function.
           WrongThread: called from another thread.
+
+        Example::
+
+            ready = machine.when(Server.Ready)  # subscribe first, mutate after: nothing can be missed
+            machine.add(Server.Start)
+            await (ready | machine.when_error())
         """
         mask = self._mask(states, "when")
         if where is not None:
@@ -353,6 +359,9 @@ class Machine(Performer):
     def when_tick(self, state: State[..., object], tick: int) -> Waiter[Transition]:
         """Wait until the tick of a state is at least `tick`; it sees every tick, however short.
 
+        Args:
+          tick: a tick, counted since the machine was opened: 1 is the first activation.
+
         Raises:
           ValueError: `tick` is no whole number, or is negative.
           UnknownState, MutationError, WrongThread: as for `when`.
@@ -363,6 +372,9 @@ class Machine(Performer):
 
     def when_ticks(self, state: State[..., object], ticks: int) -> Waiter[Transition]:
         """Wait until the tick of a state has moved by `ticks`, from now on; it sees every tick, however short.
+
+        Args:
+          ticks: how far, at least 1: 2 is once away and back, or one more call of a multi state.
 
         Raises:
           ValueError: `ticks` is no positive whole number.
@@ -404,9 +416,16 @@ class Machine(Performer):
 
         A predicate that raises fails this waiter, not the machine.
 
+        Args:
+          query: a sync function of the `Ticks` that returns a bool; it may look and not change anything.
+
         Raises:
           TypeError: `query` is no sync function.
           WrongThread: called from another thread.
+
+        Example::
+
+            await machine.when_query(lambda ticks: ticks[Job.Failed] > ticks[Job.Done])
         """
         _check_predicate(query, f"when_query({query!r})", "the ticks")
 
@@ -453,6 +472,11 @@ class Machine(Performer):
 
         Raises:
           WrongThread: called from another thread.
+
+        Example::
+
+            async for ticks in machine.watch():
+                print(ticks.active_states)
         """
         self._check_thread("watch")
         watch = Watch(self._now)
@@ -494,6 +518,9 @@ class Machine(Performer):
         Sync and cheap: no block, no nursery. It lives until its own ``close()``, an unhandled error of its own (which
         becomes an error of this machine), or the closing of this machine. Arguments as for `open_machine`.
 
+        Returns:
+          The child. Its tasks run in the context of this machine's `open_machine`.
+
         Raises:
           MachineClosed: this machine is closing or closed.
           TypeError, HandlerError, UnknownState, ValueError: as for `open_machine`.
@@ -519,6 +546,10 @@ class Machine(Performer):
 
         Cleanups run in reverse order of registration, shielded, under one deadline (``cleanup_timeout``); their errors
         join those of the machine.
+
+        Args:
+          function: an async function.
+          args: what it is called with.
 
         Raises:
           TypeError: `function` is not async.

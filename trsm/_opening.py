@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import cast
 
 import trio
@@ -12,14 +13,13 @@ import trio
 from trsm._core._errors import MachineClosed
 from trsm._core._limits import checked_limits
 from trsm._core._schema import Schema
-from trsm._core._tracing import Tracer
+from trsm._core._tracing import Tracer, checked_tracers
 from trsm._machine import Machine
 from trsm._performer import without_closed
 from trsm._protection import protect
 
 
-@asynccontextmanager
-async def open_machine(
+def open_machine(
     schema: type[Schema],
     *handlers: object,
     id: str | None = None,
@@ -29,14 +29,14 @@ async def open_machine(
     drain_limit: int = 10_000,
     handler_budget: float = 0.1,
     cleanup_timeout: float = 30.0,
-) -> AsyncGenerator[Machine]:
+) -> AbstractAsyncContextManager[Machine]:
     """Open a machine for the length of an ``async with`` block, with a nursery of its own.
 
     When the block is left, the machine closes: every state is deactivated, tasks are cancelled and joined, cleanups
     run. Leaving *cancels* what still runs, unlike leaving a nursery: wait in the body for what you want to see done.
     Nothing of the machine runs any more afterwards. Opening activates nothing.
 
-    Checkpoints: opening is none; leaving is one if there is anything to join.
+    Checkpoints: opening is none; leaving is a schedule point.
 
     Cancellation: cancels body and tasks; ``on_exit`` handlers and cleanups still run, the cleanups shielded.
 
@@ -52,62 +52,127 @@ async def open_machine(
       cleanup_timeout: seconds that all cleanups together may take. Default 30.
 
     Raises:
-      TypeError: ``schema`` is no schema.
+      TypeError: ``schema`` is no schema, ``parent`` no machine, ``id`` no string, or ``tracers`` are none.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
       MachineClosed: the parent is closing or closed.
+      WrongThread: the parent belongs to another thread.
       ExceptionGroup: on leaving, the errors that nothing handled, flat and in order; the body's own exception joins as
         the last. The body's exception alone leaves bare and untouched.
+
+    Example::
+
+        async with trsm.open_machine(Job, Handlers("notes.txt")) as machine:
+            machine.add(Job.Loading)
+            await machine.when(Job.Loaded)
     """
-    if parent is not None and parent._closing:
-        reason = parent._closing_reason()
-        raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
+    if parent is not None and not isinstance(parent, Machine):
+        raise TypeError(f"open_machine(parent={parent!r}): pass a machine, as open_machine or start_child gives it")
     limits = checked_limits(queue_limit, drain_limit, handler_budget)
-    if not isinstance(cleanup_timeout, (int, float)) or not cleanup_timeout > 0:
+    if isinstance(cleanup_timeout, bool) or not isinstance(cleanup_timeout, (int, float)) or not cleanup_timeout > 0:
         raise ValueError(f"cleanup_timeout={cleanup_timeout!r}: write a positive number of seconds")
-    context = contextvars.copy_context()
-    left: tuple[BaseException, ...] = ()
-    machine: Machine | None = None
-    body: BaseException | None = None
-    cancelled: BaseException | None = None
-    closing: list[BaseException] = []
-    try:
-        async with trio.open_nursery(strict_exception_groups=True) as nursery:
-            machine = Machine._made(
-                schema, handlers, id, limits, tuple(tracers), nursery, context, parent, float(cleanup_timeout)
+    watching = checked_tracers(tracers)
+
+    def made(nursery: trio.Nursery) -> Machine:
+        if parent is not None:
+            parent._check_thread("open_machine(parent=…)")
+            if parent._closing:
+                reason = parent._closing_reason()
+                raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
+        context = contextvars.copy_context()
+        return Machine._made(schema, handlers, id, limits, watching, nursery, context, parent, float(cleanup_timeout))
+
+    return _Block(made)
+
+
+class _Block:
+    """The ``async with`` block of a machine.
+
+    A class, as trio's nursery manager is one, and no generator: Ctrl-C could land in the frames that contextlib puts
+    between the block and what closes the machine, which then stayed open.
+    """
+
+    __slots__ = ("_machine", "_made", "_nursery_manager")
+
+    _machine: Machine
+
+    def __init__(self, made: Callable[[trio.Nursery], Machine]) -> None:
+        self._made = made
+        self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+
+    async def __aenter__(self) -> Machine:
+        if self._nursery_manager is not None:
+            raise RuntimeError("a block is opened once: call open_machine(…) again for another machine")
+        manager = trio.open_nursery(strict_exception_groups=True)
+        nursery = await manager.__aenter__()
+        try:
+            self._machine = self._made(nursery)
+        except BaseException:
+            await manager.__aexit__(None, None, None)  # nothing runs in it, and the exception leaves as it is
+            raise
+        self._nursery_manager = manager
+        return self._machine
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        machine = self._machine
+        body = None if error is None else without_closed(error, machine)
+        escaped = _close(machine)
+        # The body's exception is kept aside, so that it leaves untouched; the nursery is only to say whether a
+        # cancellation in it is its own, or somebody's outside.
+        cancelled, rest = _split(body)
+        outside, tasks = _sorted(await self._join(cancelled))
+        if cancelled is not None:
+            # Somebody's outside stays where it was raised, and the nursery took its own.
+            body = rest if outside is None else body
+            outside = None
+        errors = machine._errors = machine._errors or []  # what is reported from now on joins them
+        await machine._clean_up(errors.append)
+        machine._joined_now()
+        unhandled = [*errors, *escaped, *tasks]
+        last = [one for one in (outside, body) if one is not None]
+        if unhandled:
+            leaving: BaseException | None = BaseExceptionGroup(
+                f"unhandled in machine {machine.id!r}", [*unhandled, *last]
             )
-            try:
-                yield machine
-            except BaseException as error:
-                body = without_closed(error, machine)
-            closing = _close(machine)
-            # The body's exception is kept aside, so that it leaves untouched; the nursery is only to say whether a
-            # cancellation in it is its own, or somebody's outside.
-            cancelled = _split(body, trio.Cancelled)[0]
-            if cancelled is not None:
-                raise cancelled
-    except BaseExceptionGroup as group:
-        left = cast("tuple[BaseException, ...]", group.exceptions)
-    if machine is None:
-        raise next(iter(left))
-    tasks = [error for error in left if error is not cancelled]
-    if cancelled is not None and len(tasks) == len(left):  # the nursery took it
-        body = _split(body, trio.Cancelled)[1]
-    errors = machine._errors = machine._errors or []  # what is reported from now on joins them
-    await machine._clean_up(errors.append)
-    machine._joined_now()
-    others = [*errors, *closing, *tasks]
-    if others:
-        raise BaseExceptionGroup(f"unhandled in machine {machine.id!r}", others if body is None else [*others, body])
-    if body is not None:
-        raise body
+        else:
+            leaving = last[-1] if last else None
+        if leaving is None or leaving is error:
+            return leaving is None
+        context = leaving.__context__
+        try:
+            raise leaving
+        finally:
+            leaving.__context__ = context  # not the body's exception, which is in it
+            del leaving, last, unhandled, outside, tasks, body, rest, cancelled  # no circle through this frame
+
+    async def _join(self, cancelled: BaseException | None) -> tuple[BaseException, ...]:
+        """Join the tasks; return what they ended with, and `cancelled` if it is somebody's outside."""
+        manager = self._nursery_manager
+        assert manager is not None  # the block was entered
+        try:
+            if cancelled is None:
+                await manager.__aexit__(None, None, None)
+            else:
+                await manager.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
+        except BaseExceptionGroup as group:
+            return cast("tuple[BaseException, ...]", group.exceptions)
+        return ()
 
 
-def _split(error: BaseException | None, kind: type[BaseException]) -> tuple[BaseException | None, BaseException | None]:
-    """Return the part of an exception that is of this kind, and the rest, as `except*` would divide it."""
+def _split(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
+    """Return the cancellation in an exception, and the rest, as `except*` would divide it."""
     if isinstance(error, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", error).split(kind)
-    return (error, None) if isinstance(error, kind) else (None, error)
+        return cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)
+    return (error, None) if isinstance(error, trio.Cancelled) else (None, error)
+
+
+def _sorted(left: tuple[BaseException, ...]) -> tuple[BaseException | None, list[BaseException]]:
+    """Return the first cancellation (the others are the same one, told to other tasks), and everything else."""
+    parts = [_split(error) for error in left]
+    cancelled = [ended for ended, _ in parts if ended is not None]
+    return cancelled[0] if cancelled else None, [other for _, other in parts if other is not None]
 
 
 def _close(machine: Machine) -> list[BaseException]:

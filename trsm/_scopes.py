@@ -14,7 +14,21 @@ class StateScope:
     """What ``while_active`` and ``while_inactive`` return: a context manager, usable once, over a trio cancel scope.
 
     Registered at ``with``; cancelled in the same step in which the state leaves (or comes). If the condition does not
-    hold at entry, the scope is cancelled from the start.
+    hold at entry, the scope is cancelled from the start. What ``with`` gives is a `trio.CancelScope`.
+
+    Checkpoints: entering and leaving are none.
+
+    Cancellation: what the scope cancels ends at the ``with``, as with any trio cancel scope.
+
+    Raises:
+      RuntimeError: it was entered before.
+
+    Example::
+
+        with machine.while_active(Link.Connected) as scope:
+            await stream.send_all(data)
+        if scope.cancelled_caught:
+            print("the link was lost")
     """
 
     __slots__ = ("_enter", "_leave", "_scope")

@@ -157,10 +157,13 @@ class Instance:
                         self.slot.done()
                 except BaseException as error:
                     left = owner.task_failed(handler, error)
-                    if left is error:
-                        raise
-                    if left is not None:
-                        raise left from None
+                    try:
+                        if left is error:
+                            raise
+                        if left is not None:
+                            raise left from None
+                    finally:
+                        del left  # its traceback holds this frame, which would be a circle
                 else:
                     if self.over is None:
                         owner.task_returned(handler, value)

@@ -209,7 +209,7 @@ class _Composite(Waiter[T_co]):
     """Whether one child that ends well is enough, or one that fails."""
 
     def _conclude(self) -> None:
-        raise NotImplementedError
+        """End with what the children came to."""
 
 
 def _swept(refs: list[weakref.ref[_Composite[object]]]) -> list[weakref.ref[_Composite[object]]]:
@@ -285,6 +285,9 @@ def wait_all(*waiters: Waiter[object]) -> object:
 
     It fails as soon as one of them fails.
 
+    Args:
+      waiters: at least one.
+
     Raises:
       ValueError: no waiter was given.
       TypeError: something else than a waiter was given.
@@ -297,9 +300,16 @@ def wait_any(*waiters: Waiter[T]) -> Waiter[tuple[int, T]]:
 
     It fails when all of them have failed.
 
+    Args:
+      waiters: at least one, of one machine or several.
+
     Raises:
       ValueError: no waiter was given.
       TypeError: something else than a waiter was given.
+
+    Example::
+
+        index, transition = await wait_any(*(machine.when(Job.Done) for machine in machines))
     """
     return cast("Waiter[tuple[int, T]]", _FirstIndexed[object](_checked(waiters, "wait_any")))
 

@@ -294,7 +294,8 @@ def test_guest_mode() -> None:
             todo.put(from_the_host)
     ended[0].unwrap()
     assert machines[0].closed
-    assert events[:2] == [(Job.Busy,), "task"]
+    assert (Job.Busy,) in events[:2]
+    assert "task" in events[:2]
     assert "task cancelled" in events
     assert machines[0].ticks_at_close is not None
     assert machines[0].ticks_at_close.active_states == (Job.Idle,)

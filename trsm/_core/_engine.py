@@ -31,7 +31,7 @@ from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, Source, current_source
 from trsm._core._state import Call, State
 from trsm._core._ticks import Journal, Ticks
-from trsm._core._tracing import Tracer
+from trsm._core._tracing import Tracer, checked_tracers
 from trsm._core._transition import Transition
 
 ADD, REMOVE, SET = Kind.ADD, Kind.REMOVE, Kind.SET
@@ -78,9 +78,15 @@ class Engine(Runner):
       tracers: `Tracer` objects.
 
     Raises:
-      TypeError: ``schema`` is no schema.
+      TypeError: ``schema`` is no schema, ``id`` no string, or ``tracers`` are none.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
+
+    Example::
+
+        door = trsm.Engine(Door)
+        door.add(Door.Open)
+        assert Door.Open in door
     """
 
     __slots__ = ()
@@ -98,7 +104,7 @@ class Engine(Runner):
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        self._start(schema, handlers, id, limits, tuple(tracers))
+        self._start(schema, handlers, id, limits, checked_tracers(tracers))
         self._opened()
 
     # ---- What it is -------------------------------------------------------------------------------------------------
@@ -187,6 +193,12 @@ class Engine(Runner):
 
         Nothing is replayed for states that are active already.
 
+        Args:
+          bound: an object whose class has handlers, a module that defines some, or a function that is one.
+
+        Returns:
+          A `Binding`, to take them off again.
+
         Raises:
           HandlerError: it has no handlers, or one of them cannot be what it is marked as.
           UnknownState: a handler is for a state that the schema does not have.
@@ -265,6 +277,11 @@ class Engine(Runner):
           ReadOnly: called from a negotiation handler or a predicate of this machine.
           QueueFull: called in a transition while ``queue_limit`` mutations wait.
           WrongThread: called from another thread.
+
+        Example::
+
+            if not machine.add(Door.Open, card=42):
+                print(machine.explain("add", Door.Open))
         """
         return self._submit(ADD, states, first, scope, args)
 
@@ -305,7 +322,11 @@ class Engine(Runner):
         scope: Cancellable | None = None,
         **args: object,
     ) -> Result:
-        """Add and remove states in one atomic mutation. Otherwise as `add`.
+        """Add and remove states in one atomic mutation: all of it happens, or none. Otherwise as `add`.
+
+        Args:
+          add: a state or a call, or several.
+          remove: a state, or several.
 
         Raises:
           MutationError: also if one state is both added and removed.
@@ -375,6 +396,9 @@ class Engine(Runner):
           kind: ``"add"``, ``"remove"``, ``"set"``, ``"toggle"`` or ``"mutate"``.
           states: the states of all kinds but ``"mutate"``.
           add, remove: the states of ``"mutate"``.
+
+        Returns:
+          An `Explanation`: true if the mutation would be executed, and a text in sentences.
 
         Raises:
           UnknownState, MutationError, WrongThread: as for `add`.

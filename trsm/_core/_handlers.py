@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TypeGuard, TypeVar, cast
 
 import attrs
 
@@ -21,6 +21,8 @@ PLANS = 8192
 TABLES = 64
 """How many different combinations of handlers a schema keeps tables for."""
 
+T = TypeVar("T")
+
 
 @attrs.frozen(eq=False)
 class Found:
@@ -33,6 +35,11 @@ class Found:
 
 
 # ---- Finding --------------------------------------------------------------------------------------------------------
+
+
+def _is(value: object, kind: type[T]) -> TypeGuard[T]:
+    """Return what `isinstance` does, without asking the value for its ``__class__``, which may be a property."""
+    return issubclass(type(value), kind)
 
 
 def _name(function: object) -> str:
@@ -80,7 +87,7 @@ def _in_class(cls: type) -> tuple[Found, ...]:
                 f"{base.__qualname__}.{name} = {value!r} overrides a handler ({held[0].describe()}) with what "
                 "cannot be called: override it with a function that does nothing"
             )
-        if isinstance(value, (staticmethod, classmethod)):
+        if _is(value, staticmethod) or _is(value, classmethod):
             function = cast("staticmethod[..., object]", value).__get__(None, cls)
             is_method = False
         else:
@@ -96,7 +103,7 @@ def _in_class(cls: type) -> tuple[Found, ...]:
 
 def _own_functions(bound: object) -> list[Callable[..., object]]:
     """Return the marked functions of a module, or the marked function or callable object that was bound itself."""
-    if isinstance(bound, types.ModuleType):
+    if _is(bound, types.ModuleType):
         marked = [value for value in vars(bound).values() if marks_of(value)]
         defined = {id(value): value for value in marked if getattr(value, "__module__", None) == bound.__name__}
         return list(defined.values())
@@ -109,9 +116,9 @@ def find(bound: object) -> tuple[Found, ...]:
     Raises:
       HandlerError: it has none, it is a class or a method, or a handler cannot be called with a transition.
     """
-    if isinstance(bound, type):
+    if _is(bound, type):
         raise HandlerError(f"{bound.__qualname__} is a class: bind an instance, {bound.__qualname__}(…)")
-    if isinstance(bound, types.MethodType):
+    if _is(bound, types.MethodType):
         raise HandlerError(f"{_name(bound)} is a method: bind the object that it belongs to, {bound.__self__!r}")
     found = [
         Found(mark, function, is_method=False) for function in _own_functions(bound) for mark in marks_of(function)
@@ -185,16 +192,13 @@ class Table:
         return [handler for handler in self._by_kind.get(kind, {}).get(state, ()) if handler.given == given]
 
     def plan(self, active: int, request: Request) -> Plan:
-        """Return the plan of a request, from memory if it was made before."""
-        key = active, request
-        plan = self.plans.get(key)
-        if plan is None:
-            bare = outline(self.definition.relations, active, request)
-            is_bare = not bare.accepted or (self._empty and not self.is_traced)
-            plan = bare if is_bare else self._with_handlers(bare)
-            if len(self.plans) >= PLANS:
-                self.plans.clear()
-            self.plans[key] = plan
+        """Work out the plan of a request that is not in `plans`, and put it there."""
+        bare = outline(self.definition.relations, active, request)
+        is_bare = not bare.accepted or (self._empty and not self.is_traced)
+        plan = bare if is_bare else self._with_handlers(bare)
+        if len(self.plans) >= PLANS:
+            self.plans.clear()
+        self.plans[active, request] = plan
         return plan
 
     def remember(self, active: int, kind: Kind, states: tuple[object, ...], plan: Plan) -> None:
@@ -300,7 +304,7 @@ def table_of(definition: Definition, bound: tuple[object, ...]) -> Table:
 
 def _shared_as(bound: object) -> object:
     """Return what has to be the same for two machines to share a table; None for what is shared with nobody."""
-    if isinstance(bound, types.ModuleType):
+    if _is(bound, types.ModuleType):
         # A module grows while it is imported, reloaded or typed in. The table keeps the functions, and so their ids.
         return (bound, *map(id, _own_functions(bound)))
     return None if marks_of(bound) else type(bound)

@@ -23,7 +23,10 @@ class Cancellable(Protocol):
 
 
 class Result:
-    """What became of a mutation: `Executed`, `Canceled` or `Queued`. False when it was canceled, true otherwise."""
+    """What became of a mutation: `Executed`, `Canceled` or `Queued`. False when it was canceled, true otherwise.
+
+    True does not mean that it was executed: one that is queued still waits.
+    """
 
     __slots__ = ()
 

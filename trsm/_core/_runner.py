@@ -109,6 +109,8 @@ class Runner:
         limits: Limits,
         tracers: tuple[Tracer, ...],
     ) -> None:
+        if id is not None and not isinstance(id, str):
+            raise TypeError(f"id={id!r}: write a string, which messages show, or leave it out")
         definition = schema._definition
         table = table_of(definition, handlers)
         self._schema = schema

@@ -388,7 +388,8 @@ class SchemaMeta(type):
             f"{cls.__name__} is a schema and has no instances: open a machine, open_machine({cls.__name__})"
         )
 
-    if not TYPE_CHECKING:  # to a type checker, a state that is not declared is an error
+    # To a type checker, a state that is not declared is an error; the branch for checkers never runs.
+    if not TYPE_CHECKING:  # pragma: no branch
 
         def __getattr__(cls, name: str) -> NoReturn:
             names = () if name.startswith("_") else cls._definition.relations.names
@@ -428,8 +429,20 @@ class SchemaMeta(type):
     def define(cls, name: str, states: Mapping[str, State[..., object]]) -> type[Schema]:
         """Make a schema from data: a class called `name` that inherits from this one.
 
+        Args:
+          name: the name of the class, an identifier.
+          states: name -> state, in declaration order.
+
+        Returns:
+          The schema, checked and frozen as one that a class statement makes.
+
         Raises:
           SchemaError: as a class statement would.
+
+        Example::
+
+            Door = Schema.define("Door", {"Locked": State(remove="Open"), "Open": State(remove="Locked")})
+            Door["Open"]
         """
         if not (isinstance(name, str) and name.isidentifier()):
             raise SchemaError(f"{name!r} is no name for a schema: write an identifier")
@@ -443,6 +456,8 @@ class SchemaMeta(type):
     def can_change(cls, function: Negotiation, /) -> Negotiation:
         """Decorate a negotiation handler that is asked last, whenever a tick would move; False cancels.
 
+        It is sync and read-only, takes the `Transition`, and returns a bool.
+
         Raises:
           HandlerError: the function is async or a generator function.
         """
@@ -450,6 +465,8 @@ class SchemaMeta(type):
 
     def on_change(cls, function: Final, /) -> Final:
         """Decorate a final handler that runs last in each transition that moved a tick.
+
+        It is sync and takes the `Transition`; mutations that it makes are queued.
 
         Raises:
           HandlerError: the function is async or a generator function: such work is a ``task``.
@@ -468,6 +485,16 @@ class Schema(metaclass=SchemaMeta):
     Raises:
       SchemaError: a relation names what is not there, two declarations contradict each other, or the body holds
         something that is no state. Raised by the class statement itself.
+
+    Example::
+
+        class Door(Schema):
+            Locked = State(remove="Open")
+            Open = State(remove=Locked)
+
+        class AlarmedDoor(Door):
+            Alarm = State()
+            Open = Door.Open.extend(remove=Alarm)
     """
 
     Error = ERROR

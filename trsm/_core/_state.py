@@ -112,6 +112,13 @@ class State(Generic[P, A_co]):
     Raises:
       SchemaError: a relation holds something that is neither a state nor a name; ``args`` cannot be called; a flag is
         no bool. All else that can be wrong with a state is found when its class is made.
+
+    Example::
+
+        class Link(Schema):
+            Connected = State(remove="Connecting")
+            Connecting = State(remove=Connected)
+            Ready = State(auto=True, require=Connected)
     """
 
     __slots__ = ("_args", "_lineage", "_name", "_owner", "_properties")
@@ -246,6 +253,9 @@ class State(Generic[P, A_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[A_co]:
         """Return a call of this state with these arguments, to be given to a mutation.
 
+        Args:
+          args, kwargs: what the state's args class takes; nothing, where it has none.
+
         Raises:
           MutationError: the arguments are not those of the state's args class.
         """
@@ -359,6 +369,12 @@ class State(Generic[P, A_co]):
 
         Raises:
           HandlerError: the function is async or a generator function, or the state is ``Error``, which nothing refuses.
+
+        Example::
+
+            @Door.Open.can_enter
+            def is_known(self, t: trsm.Transition) -> bool:
+                return t.args.get("card") in self.cards
         """
         if given is not None and not isinstance(given, State):
             raise HandlerError(f"given={given!r} is no state: write the state itself, such as {self.qualified_name}")
@@ -366,6 +382,8 @@ class State(Generic[P, A_co]):
 
     def can_exit(self, function: Negotiation, /) -> Negotiation:
         """Decorate a negotiation handler that is asked before the state deactivates; False cancels the mutation.
+
+        It is sync and read-only, takes the `Transition`, and returns a bool. Closing does not ask.
 
         Raises:
           HandlerError: as `can_enter` does.
@@ -395,6 +413,8 @@ class State(Generic[P, A_co]):
 
     def on_exit(self, function: Final, /) -> Final:
         """Decorate a final handler that runs when the state has deactivated, closing included.
+
+        It is sync and takes the `Transition`. It acts and cannot refuse; mutations that it makes are queued.
 
         Raises:
           HandlerError: as `on_enter` does.
@@ -434,6 +454,12 @@ class State(Generic[P, A_co]):
         Raises:
           HandlerError: the function is not async; ``timeout`` is not a positive number; ``limit`` is not a positive
             whole number; ``then`` is no state.
+
+        Example::
+
+            @Job.Loading.task(then=Job.Loaded, timeout=5)
+            async def load(self, t: trsm.Transition) -> bytes:
+                return await self.path.read_bytes()
         """
         if then is not None and not isinstance(then, State):
             raise HandlerError(f"then={then!r} is no state: write the state itself, such as {self.qualified_name}")
@@ -485,6 +511,12 @@ class ErrorState(State[[], None]):
     Raises:
       SchemaError: ``catches`` is something else: `BaseException` and its other children pass through every machine,
         and a group has no type of its own to match.
+
+    Example::
+
+        class Job(Schema):
+            Loading = State(remove="Error")  # so that a failure ends it
+            Unreadable = ErrorState(catches=OSError)
     """
 
     __slots__ = ("_catches",)

@@ -17,6 +17,12 @@ class Ticks:
 
     A tick is odd exactly while its state is active: +1 at each activation and deactivation, +2 when a multi state that
     is active is called again. Ticks never decrease. It iterates over the states in declaration order.
+
+    Example::
+
+        before = machine.ticks
+        machine.add(Door.Open)
+        assert machine.ticks[Door.Open] == before[Door.Open] + 1
     """
 
     _definition: Definition

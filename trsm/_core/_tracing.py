@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, cast
 
 from trsm._core._mutation import QueuedMutation, Result
 from trsm._core._schema import Schema
@@ -118,3 +119,18 @@ class Tracer:
 
     def unstable(self, machine: Observed, states: tuple[State[..., object], ...]) -> None:
         """Called when a second automatic round would still change `states`, after a drain has settled."""
+
+
+def checked_tracers(tracers: object) -> tuple[Tracer, ...]:
+    """Return the tracers that a machine was given, if they are such.
+
+    Raises:
+      TypeError: it is no iterable of tracers.
+    """
+    if not isinstance(tracers, Iterable):
+        raise TypeError(f"tracers={tracers!r}: pass several, [{tracers!r}] if it is one")
+    several = tuple(cast("Iterable[object]", tracers))
+    for tracer in several:
+        if not isinstance(tracer, Tracer):
+            raise TypeError(f"tracers=[…]: {tracer!r} is no tracer: pass objects of a class that inherits from Tracer")
+    return cast("tuple[Tracer, ...]", several)
