@@ -20,12 +20,13 @@ from trsm._core._errors import (
     UnknownState,
     WrongThread,
 )
+from trsm._core._groups import Group, exclusive
 from trsm._core._logging import LogTracer
 from trsm._core._mutation import Canceled, Executed, Queued, QueuedMutation, Result
 from trsm._core._reasons import Explanation, Reason
 from trsm._core._schema import Schema
 from trsm._core._source import Source
-from trsm._core._state import Call, ErrorState, State
+from trsm._core._state import Call, ErrorState, State, StateRelations
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Tracer
 from trsm._machine import Machine, Transition
@@ -43,6 +44,7 @@ __all__ = [
     "ErrorState",
     "Executed",
     "Explanation",
+    "Group",
     "HandlerError",
     "LogTracer",
     "Machine",
@@ -63,6 +65,7 @@ __all__ = [
     "SchemaError",
     "Source",
     "State",
+    "StateRelations",
     "StateScope",
     "Ticks",
     "Tracer",
@@ -72,6 +75,7 @@ __all__ = [
     "Waiter",
     "Watch",
     "WrongThread",
+    "exclusive",
     "open_machine",
     "pipe",
     "retry",

@@ -14,6 +14,7 @@ from typing import Literal, cast
 from trsm._core._bits import members
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, ReadOnly, listed
+from trsm._core._groups import Group
 from trsm._core._handlers import table_of
 from trsm._core._limits import checked_limits
 from trsm._core._mutation import (
@@ -133,6 +134,20 @@ class Engine(Runner):
 
     def __contains__(self, state: State[..., object]) -> bool:
         return self.is_active(state)
+
+    def which(self, group: Group) -> State[..., object] | None:
+        """Return the first state of a group that is active, in the order of the group; None if none is.
+
+        Raises:
+          TypeError: it is no `Group`.
+          UnknownState: its states are not of the schema.
+          WrongThread: called from another thread.
+        """
+        self._check_thread("which", is_read=True)
+        if not isinstance(group, Group):
+            raise TypeError(f"which({group!r}): pass a group, declared as Group(…) or exclusive(…) in the schema")
+        numbers = [self._definition.number(state, "which") for state in group.states]
+        return next((self._definition.states[number] for number in numbers if self._active >> number & 1), None)
 
     def tick(self, state: State[..., object]) -> int:
         """Return the tick of a state: odd while it is active. Raises as `is_active`."""

@@ -19,6 +19,7 @@ from typing import (
 
 import attrs
 
+from trsm._core._arguments import Arguments
 from trsm._core._errors import HandlerError, MutationError, SchemaError
 
 P = ParamSpec("P")
@@ -77,6 +78,24 @@ class Call(Generic[A_co]):
     """The instance of the state's args class; None where it has none."""
 
 
+@attrs.frozen
+class StateRelations:
+    """The states that a state names, or that name it, by relation; each in declaration order."""
+
+    require: tuple[State[..., object], ...]
+    add: tuple[State[..., object], ...]
+    remove: tuple[State[..., object], ...]
+    after: tuple[State[..., object], ...]
+
+
+class _Owner(Protocol):
+    """A schema, as its states see it."""
+
+    def relations_of(self, state: State[..., object]) -> StateRelations:
+        """Return the states that a state names."""
+        ...  # a protocol's method has no body to run
+
+
 @attrs.frozen(eq=False)
 class Properties:
     """What is declared of a state, as it was written."""
@@ -88,6 +107,7 @@ class Properties:
     add: tuple[str | State[..., object], ...] = ()
     remove: tuple[str | State[..., object], ...] = ()
     after: tuple[str | State[..., object], ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 class State(Generic[P, A_co]):
@@ -105,6 +125,7 @@ class State(Generic[P, A_co]):
       add: states that it brings with it when it activates, where they fit.
       remove: states that cannot be active with it.
       after: states whose handlers run before its own.
+      tags: words of yours, one or several, by which ``X.tagged(…)`` finds states. Default: none.
       args: the class of its arguments (attrs, dataclass or any other callable). Default: none.
 
     Each relation takes a state, the name of one declared anywhere in the same schema, or an iterable of them.
@@ -121,12 +142,14 @@ class State(Generic[P, A_co]):
             Ready = State(auto=True, require=Connected)
     """
 
-    __slots__ = ("_args", "_lineage", "_name", "_owner", "_properties")
+    __slots__ = ("_args", "_arguments", "_lineage", "_name", "_owner", "_properties")
 
     _name: str | None
     _owner: type | None
     _properties: Properties
     _args: Callable[..., object] | None
+    _arguments: Arguments | None
+    """Read from the args class when the state is first called."""
     _lineage: State[..., object]
 
     @overload
@@ -140,6 +163,7 @@ class State(Generic[P, A_co]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
     ) -> None: ...
 
     @overload
@@ -154,6 +178,7 @@ class State(Generic[P, A_co]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
     ) -> None: ...
 
     def __init__(
@@ -167,6 +192,7 @@ class State(Generic[P, A_co]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
     ) -> None:
         if args is not None and not callable(args):
             raise SchemaError(f"args={args!r} cannot be called: write the class of the state's arguments")
@@ -178,6 +204,7 @@ class State(Generic[P, A_co]):
             _targets("add", add),
             _targets("remove", remove),
             _targets("after", after),
+            _tags(tags),
         )
         self._fill(properties, args, self)
 
@@ -187,6 +214,7 @@ class State(Generic[P, A_co]):
         put(self, "_owner", None)
         put(self, "_properties", properties)
         put(self, "_args", args)
+        put(self, "_arguments", None)
         put(self, "_lineage", lineage)
 
     def _declare(self, name: str | None, owner: type | None) -> None:
@@ -238,6 +266,22 @@ class State(Generic[P, A_co]):
         return self._properties.latch
 
     @property
+    def tags(self) -> tuple[str, ...]:
+        """Words by which ``X.tagged(…)`` finds it."""
+        return self._properties.tags
+
+    @property
+    def relations(self) -> StateRelations:
+        """The states that it names, in the schema that declares it; what an error state implies is among them.
+
+        Raises:
+          SchemaError: it is not part of a schema (yet).
+        """
+        if self._owner is None:
+            raise SchemaError("this state has no relations yet: declare it in the body of a Schema class")
+        return cast("_Owner", self._owner).relations_of(self)
+
+    @property
     def args(self) -> Callable[..., A_co] | None:
         """The class of its arguments, or None."""
         return cast("Callable[..., A_co] | None", self._args)
@@ -257,7 +301,8 @@ class State(Generic[P, A_co]):
           args, kwargs: what the state's args class takes; nothing, where it has none.
 
         Raises:
-          MutationError: the arguments are not those of the state's args class.
+          MutationError: the arguments are not those of the state's args class, or not of their types, as far as that
+            can be seen: contents of containers are not looked through. The message names the field.
         """
         if self._args is None:
             if args or kwargs:
@@ -265,20 +310,9 @@ class State(Generic[P, A_co]):
                     f"{self} takes no arguments: declare {self} = State(args=…), or pass free keywords to the mutation"
                 )
             return cast("Call[A_co]", Call(self, None))
-        try:
-            signature = inspect.signature(self._args)
-        except (TypeError, ValueError):
-            # Some classes written in C show no signature: they say themselves what is wrong.
-            try:
-                return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
-            except TypeError as error:
-                raise MutationError(f"{self}(…): {error}") from error
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            takes = signature.replace(return_annotation=inspect.Signature.empty)
-            raise MutationError(f"{self}(…): {error}; it takes {takes}") from None
-        return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
+        if self._arguments is None:
+            object.__setattr__(self, "_arguments", Arguments(self._args))
+        return cast("Call[A_co]", Call(self, cast("Arguments", self._arguments).instance(str(self), args, kwargs)))
 
     # ---- What can be made of it -------------------------------------------------------------------------------------
 
@@ -297,6 +331,7 @@ class State(Generic[P, A_co]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
     ) -> State[P, A_co]:
         """Return this state with more relations, to be declared under the same name in a schema that inherits.
 
@@ -316,6 +351,7 @@ class State(Generic[P, A_co]):
                 mine.add + _targets("add", add),
                 mine.remove + _targets("remove", remove),
                 mine.after + _targets("after", after),
+                mine.tags + _tags(tags),
             )
         )
 
@@ -329,6 +365,7 @@ class State(Generic[P, A_co]):
         add: Relation | None = None,
         remove: Relation | None = None,
         after: Relation | None = None,
+        tags: str | Iterable[str] | None = None,
     ) -> State[P, A_co]:
         """Return this state with other flags and relations in place of those given; the rest stays.
 
@@ -347,6 +384,7 @@ class State(Generic[P, A_co]):
                 mine.add if add is None else _targets("add", add),
                 mine.remove if remove is None else _targets("remove", remove),
                 mine.after if after is None else _targets("after", after),
+                mine.tags if tags is None else _tags(tags),
             )
         )
 
@@ -483,6 +521,14 @@ def _flag(name: str, given: bool | None, present: bool) -> bool:
     return given
 
 
+def _tags(tags: str | Iterable[str]) -> tuple[str, ...]:
+    several = (tags,) if isinstance(tags, str) else tuple(tags)
+    for tag in several:
+        if not isinstance(tag, str) or not tag:
+            raise SchemaError(f"tags={tags!r}: {tag!r} is no tag: write words")
+    return tuple(dict.fromkeys(several))
+
+
 def _targets(relation: str, value: Relation) -> tuple[str | State[..., object], ...]:
     """Return a relation's members as they were written."""
     targets: tuple[object, ...]
@@ -531,6 +577,7 @@ class ErrorState(State[[], None]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
     ) -> None:
         classes = catches if isinstance(catches, tuple) else (catches,)
         if not classes:
@@ -540,7 +587,7 @@ class ErrorState(State[[], None]):
                 raise SchemaError(f"catches={one!r}: an error state catches subclasses of Exception, and only those")
             if issubclass(one, BaseExceptionGroup):
                 raise SchemaError(f"catches={one.__name__}: a group is split and its members are matched; name those")
-        super().__init__(multi=True, require=require, add=add, remove=remove, after=after)
+        super().__init__(multi=True, require=require, add=add, remove=remove, after=after, tags=tags)
         object.__setattr__(self, "_catches", classes)
 
     def _derived(self, properties: Properties) -> ErrorState:
