@@ -315,10 +315,7 @@ class Machine(Performer):
         is_forward = where is not None or bool(args)
 
         def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            plan = transition._plan
-            if self._active & mask != mask:
-                return None
-            if is_forward and not (plan.touched & mask and _fits(transition, mask, args)):
+            if self._active & mask != mask or (is_forward and not _fits(transition, mask, args)):
                 return None
             return transition if where is None or where(cast("Transition", transition)) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import types
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, cast
 
@@ -16,7 +17,6 @@ from trsm._core._engine import Engine
 from trsm._core._errors import HandlerError, MachineClosed, QueueFull
 from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan, TaskHandler
-from trsm._core._source import current_source
 from trsm._core._state import State
 from trsm._core._tracing import Tracer
 from trsm._core._transition import Transition
@@ -73,6 +73,8 @@ class Performer(Engine):
         )
 
     def _enter_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
+        self._check_thread("while_inactive" if ends_active else "while_active")
+        scope.__enter__()
         if self.closed:
             scope.cancel(f"machine {self.id!r} was closed when the scope was entered")
             return
@@ -146,7 +148,7 @@ class Performer(Engine):
             for handler in self._table.tasks.get(number, ()):
                 work = handler.function
                 if handler.place >= 0:
-                    work = functools.partial(work, self._bound[handler.place])
+                    work = types.MethodType(work, self._bound[handler.place])
                 slot.start(Activation(handler, work, transition, self._source_of(transition, handler)))
 
     def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
@@ -160,14 +162,18 @@ class Performer(Engine):
         if not self._task_count and self._joined is not None:
             self._joined.set()
 
-    def task_overflow(self, handler: TaskHandler) -> None:
+    def task_overflow(self, activation: Activation) -> None:
         """Report activations beyond ``queue_limit`` that wait for a task's ``limit``. For trsm itself."""
+        handler = activation.handler
         name = self._definition.relations.names[handler.state]
         error = QueueFull(
             f"{self._limits.queue_limit} activations of {name} wait for task {handler.name} (limit={handler.limit}); "
             "one more was refused: call it less often, or raise limit= or queue_limit="
         )
-        self._fault(error, current_source())
+        if self._definition.errors >> handler.state & 1:
+            self._unhandled_error(error)  # it would activate the same state, and so on
+        else:
+            self._fault(error, activation.source)
 
     def task_returned(self, handler: TaskHandler, value: object) -> None:
         """Add the state of ``then=``. For trsm itself."""

@@ -42,7 +42,6 @@ class StateScope:
         if self._scope is not None:
             raise RuntimeError("a state's scope is usable once: call while_active(…) again for another")
         scope = self._scope = trio.CancelScope()
-        scope.__enter__()
         self._enter(scope)
         return scope
 

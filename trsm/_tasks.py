@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import types
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
@@ -35,7 +36,7 @@ class Owner(Protocol):
         """Start a task in the machine's nursery."""
         ...
 
-    def task_overflow(self, handler: TaskHandler) -> None:
+    def task_overflow(self, activation: Activation) -> None:
         """Report that too many activations wait for a task's `limit`."""
         ...
 
@@ -49,6 +50,12 @@ class Activation:
     """The task's function, with the object that it belongs to: called with the transition, it gives an awaitable."""
     transition: Transition
     source: Source
+
+    @property
+    def same(self) -> tuple[int, ...]:
+        """Equal for all activations of one task: binding other handlers makes a new `TaskHandler` of the same task."""
+        work = self.work
+        return (id(work.__func__), id(work.__self__)) if isinstance(work, types.MethodType) else (id(work),)
 
 
 class Slot:
@@ -88,6 +95,8 @@ class Slot:
                 return trio.lowlevel.Abort.SUCCEEDED
 
             await trio.lowlevel.wait_task_rescheduled(abort)
+            # Its instance may have ended since it was woken, when there was no wait left to cancel.
+            await trio.lowlevel.checkpoint_if_cancelled()
         self.running_of = instance
         self.running += 1
 
@@ -111,26 +120,46 @@ class Instance:
         self.over: str | None = None
         """Why it ended; None while it lives."""
         self.scopes: dict[trio.CancelScope, None] = {}
-        self.active: dict[TaskHandler, int] = {}
-        self.waiting: dict[TaskHandler, deque[Activation]] = {}
+        self.active: dict[tuple[int, ...], int] = {}
+        """How many tasks with a ``limit`` there are, by `Activation.same`; none is 0."""
+        self.waiting: dict[tuple[int, ...], deque[Activation]] = {}
+        """Activations beyond the ``limit``; none is empty."""
 
     def start(self, activation: Activation) -> None:
         """Start a task, or queue the activation."""
         handler = activation.handler
-        if handler.limit is not None and self.active.get(handler, 0) >= handler.limit:
-            waiting = self.waiting.setdefault(handler, deque())
-            if len(waiting) >= self.slot.queue_limit:
-                self.slot.owner.task_overflow(handler)
+        if handler.limit is not None:
+            same = activation.same
+            active = self.active.get(same, 0)
+            if active >= handler.limit:
+                waiting = self.waiting.setdefault(same, deque())
+                if len(waiting) >= self.slot.queue_limit:
+                    self.slot.owner.task_overflow(activation)
+                else:
+                    waiting.append(activation)
                 return
-            waiting.append(activation)
-            return
-        self.active[handler] = self.active.get(handler, 0) + 1
+            self.active[same] = active + 1
 
         @trio.lowlevel.enable_ki_protection
         async def run() -> None:
             await self.run(activation)
 
         self.slot.owner.spawn(run, handler.name)
+
+    def ended(self, activation: Activation) -> None:
+        """Note that a task has ended; where it had a ``limit``, the next that waits begins."""
+        if activation.handler.limit is None:
+            return
+        same = activation.same
+        self.active[same] -= 1
+        if not self.active[same]:
+            del self.active[same]
+        waiting = self.waiting.get(same)
+        if waiting is not None:
+            following = waiting.popleft()
+            if not waiting:
+                del self.waiting[same]
+            self.start(following)
 
     def end(self, reason: str) -> None:
         """Cancel all tasks, with the reason."""
@@ -170,10 +199,7 @@ class Instance:
                 finally:
                     del self.scopes[scope]
         finally:
-            self.active[handler] -= 1
-            waiting = self.waiting.get(handler)
-            if waiting and self.over is None:
-                self.start(waiting.popleft())
+            self.ended(activation)
             owner.task_ended()
 
 

@@ -235,6 +235,24 @@ def test_an_override_marked_the_same_way_again_runs_for_each_mark() -> None:
     assert log == ["mine", "mine"]
 
 
+def test_an_override_that_copies_the_marks_of_what_it_overrides() -> None:
+    """`functools.wraps` brings the same bindings along once more: they are no others."""
+    log: list[str] = []
+
+    class Base:
+        @Door.Open.on_enter
+        def come(self, t: Transition) -> None:
+            log.append("base")
+
+    class Mine(Base):
+        @functools.wraps(Base.come)
+        def come(self, t: Transition) -> None:
+            log.append("mine")
+
+    Engine(Door, Mine()).add(Door.Open)
+    assert log == ["mine"]
+
+
 def test_an_override_that_cannot_be_called_is_refused() -> None:
     """None and a property would leave the handler out in silence."""
 
@@ -1034,6 +1052,53 @@ def test_errors_ask_only_the_error_states() -> None:
     assert engine.active_states == ()
 
 
+def test_what_an_error_brings_is_not_asked() -> None:
+    """A state that Error adds, or an error state adds, has no say when an error comes; it has when it is called."""
+
+    class Careful(Schema):
+        Error = Schema.Error.extend(add="Alarm")
+        Alarm = State()
+
+    log = Log()
+    engine = Engine(
+        Careful, Careful.Alarm.can_enter(log.allow("alarm", False)), Careful.Error.on_enter(log.act("error"))
+    )
+    assert not engine.add(Careful.Alarm)
+    log.clear()
+    engine.add_error(OSError())
+    assert log == ["error"]
+    assert engine.is_active(Careful.Alarm)
+
+
+def test_the_automatic_round_asks_those_who_stay() -> None:
+    """A `can_stay` that refuses cancels it; a `can_enter` that refuses leaves only its own state out."""
+    log = Log()
+
+    @Door.Open.can_stay
+    def stay(t: Transition) -> bool:
+        log.append(f"stay {t.kind}")
+        return answers["stay"]
+
+    @Door.Lit.can_enter
+    def enter(t: Transition) -> bool:
+        log.append(f"enter {t.kind}")
+        return answers["enter"]
+
+    answers = {"stay": False, "enter": True}
+    engine = Engine(Door, stay, enter)
+    engine.add(Door.Open)
+    assert log == ["enter auto", "stay auto"]
+    assert engine.active_states == (Door.Open,)
+    log.clear()
+    answers.update(stay=True, enter=False)
+    engine.add(Door.Alarm)
+    assert log == ["stay add", "enter auto"]
+    assert engine.active_states == (Door.Open, Door.Alarm)
+    answers.update(enter=True)
+    engine.add(Door.Alarm)
+    assert engine.is_active(Door.Lit)
+
+
 # --- What a negotiation handler returns ------------------------------------------------------------------------------
 
 
@@ -1262,6 +1327,29 @@ def test_machines_with_handlers_of_the_same_classes_share_their_plans() -> None:
     assert engines[0]._table is engines[1]._table is engines[2]._table
     assert [counter.machines for counter in counters] == [[engine] for engine in engines]
     assert Engine(Door)._table is Engine(Door)._table is not engines[0]._table
+
+
+def test_handlers_of_a_base_are_shared_by_the_machines_of_an_heir() -> None:
+    """Its states are inherited, whether or not they are overridden, and plain mutations of them are remembered."""
+
+    class Wider(Door):
+        Alarm = Door.Alarm.extend(add="Open")
+
+    class Widest(Wider):
+        Alarm = Wider.Alarm.extend(add="Closed")
+
+    class Handlers(Counter):
+        @Wider.Alarm.on_exit
+        def leave(self, t: Transition) -> None: ...
+
+    handlers = Handlers()
+    one, other = Engine(Widest, handlers), Engine(Widest, handlers)
+    one.add(Door.Alarm)
+    one.add(Wider.Alarm)
+    assert one._table is other._table
+    for state in (Door.Alarm, Wider.Alarm):
+        assert any((state,) in asked for asked in Widest._definition.asked)
+    assert handlers.machines == [one, one]
 
 
 def test_shared_tables_are_bounded() -> None:

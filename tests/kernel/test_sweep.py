@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.faults import MAKERS, Shape, Trial, lives, shapes
@@ -37,6 +37,7 @@ def live(trial: Trial, steps: Steps) -> tuple[Engine, list[BaseException]]:
     return engine, unhandled
 
 
+@settings(max_examples=settings.default.max_examples // 2)  # a sweep each
 @given(data=st.data(), shape=shapes(), make=st.sampled_from(MAKERS), gap=st.integers(0, 4))
 def test_property_relations_hold_and_no_error_is_lost_whichever_handler_raises(
     data: st.DataObject, shape: Shape, make: object, gap: int
@@ -54,6 +55,7 @@ def test_property_relations_hold_and_no_error_is_lost_whichever_handler_raises(
         number += 1
 
 
+@settings(max_examples=settings.default.max_examples // 2)  # a sweep each
 @given(data=st.data(), shape=shapes())
 def test_property_what_is_no_exception_ends_every_state_whichever_handler_raises(
     data: st.DataObject, shape: Shape

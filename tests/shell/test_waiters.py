@@ -819,6 +819,25 @@ async def test_when_error_of_a_group_that_one_state_takes_in_part() -> None:
             assert await result_of(waiter) is group
 
 
+async def test_when_error_of_a_state_that_another_error_puts_out() -> None:
+    """An error state that leaves because of another error has not taken it."""
+
+    class Plant(Schema):
+        Power = State()
+        Safe = State(remove=Power)
+        ErrPump = ErrorState(catches=OSError, add=Safe)
+        ErrMotor = ErrorState(catches=ArithmeticError, require=Power)
+
+    async with trsm.open_machine(Plant) as machine:
+        machine.add(Plant.Power)
+        machine.add_error(ZeroDivisionError())
+        assert machine.is_active(Plant.ErrMotor)
+        waiter = machine.when_error(Plant.ErrMotor)
+        machine.add_error(OSError())
+        assert not machine.is_active(Plant.ErrMotor)
+        assert not waiter.done
+
+
 async def test_when_error_only_watches() -> None:
     """An error that nothing but a waiter sees is unhandled: the waiter gets it, and the machine closes."""
     error = ValueError("nobody takes this")

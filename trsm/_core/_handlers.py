@@ -75,8 +75,7 @@ def _in_class(cls: type) -> tuple[Found, ...]:
             values[name] = base, value
             own = marks_of(value)
             if own:
-                held = marks.setdefault(name, [])
-                held.extend(mark for mark in own if mark not in held)
+                marks.setdefault(name, []).extend(own)
     found: list[Found] = []
     seen: set[tuple[Mark, int]] = set()
     for name, held in marks.items():
@@ -240,7 +239,7 @@ class Table:
             return enters + pairs
         exits = [handler for state in plan.leaving for handler in self._of("can_exit", state)[::-1]]
         stays: list[Handler] = []
-        if kind is Kind.AUTO or (kind is not Kind.REMOVE and plan.request.called):
+        if kind is Kind.AUTO or plan.request.called:  # a remove calls nothing
             again = union(1 << state for state in plan.entering)
             stays = [
                 handler

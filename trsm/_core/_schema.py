@@ -566,7 +566,8 @@ class SchemaMeta(type):
 
         Example::
 
-            Door = Schema.define("Door", {"Locked": State(remove="Open"), "Open": State(remove="Locked")})
+            states = {"Locked": State(remove="Open"), "Open": State(remove="Locked")}
+            Door = Schema.define("Door", states)
             Door["Open"]
         """
         if not (isinstance(name, str) and name.isidentifier()):
