@@ -23,6 +23,7 @@ from trsm._core._tracing import Tracer, checked_tracers
 from trsm._core._transition import Transition as CoreTransition
 from trsm._performer import Performer
 from trsm._protection import protect, unprotected
+from trsm._timers import Timers
 from trsm._waiters import ANY, CLOSED, Condition, Subscriptions, Waiter, Watch, wake
 
 T = TypeVar("T")
@@ -93,6 +94,12 @@ class Machine(Performer):
         machine._context = context
         machine._parent = parent
         machine._cleanup_timeout = cleanup_timeout
+        machine._deadlines = None
+        if parent is not None and parent._nursery is nursery:
+            machine._timers = parent._timers
+        else:
+            machine._timers = Timers(nursery, context)
+        machine._watched = machine._definition.timed
         machine._children = None
         machine._deferred = None
         machine._errors = None

@@ -17,12 +17,14 @@ from trsm._core._engine import Engine
 from trsm._core._errors import HandlerError, MachineClosed, QueueFull
 from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan, TaskHandler
+from trsm._core._source import CAUSE, Source, bounded
 from trsm._core._state import State
 from trsm._core._tracing import Tracer
 from trsm._core._transition import Transition
 from trsm._protection import protect
 from trsm._scopes import StateScope
 from trsm._tasks import Activation, Slot
+from trsm._timers import Deadline, Timers
 
 logger = logging.getLogger("trsm")
 
@@ -30,18 +32,22 @@ logger = logging.getLogger("trsm")
 class Performer(Engine):
     """The half of a machine that performs: it owns the cancel scopes and the tasks that belong to states."""
 
-    __slots__ = ("_context", "_joined", "_nursery", "_scopes", "_slots", "_task_count")
+    __slots__ = ("_context", "_deadlines", "_joined", "_nursery", "_scopes", "_slots", "_task_count", "_timers")
 
     _runs_tasks: ClassVar[bool] = True
 
     _nursery: trio.Nursery
     _context: contextvars.Context
+    _deadlines: dict[int, Deadline] | None
+    """When active states with a ``timeout`` are over."""
     _joined: trio.Event | None
     """Set when the last task has ended; made when somebody waits for it."""
     _scopes: dict[tuple[int, bool], dict[trio.CancelScope, None]] | None
     """(state, whether they end when it is active) -> scopes."""
     _slots: dict[int, Slot] | None
     _task_count: int
+    _timers: Timers
+    """The timers of the nursery, which all machines in it share."""
 
     # ---- Scopes -----------------------------------------------------------------------------------------------------
 
@@ -103,7 +109,12 @@ class Performer(Engine):
 
     def _is_watched(self, number: int) -> bool:
         scopes = self._scopes or ()
-        return (number, False) in scopes or (number, True) in scopes or number in (self._slots or ())
+        return (
+            bool(self._definition.timed >> number & 1)
+            or (number, False) in scopes
+            or (number, True) in scopes
+            or number in (self._slots or ())
+        )
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
         if self._scopes is not None:
@@ -119,6 +130,11 @@ class Performer(Engine):
                 slot = self._slots.get(number)
                 if slot is not None:
                     slot.end(self._reason_of(number, transition))
+        for number in members((plan.active ^ plan.target) & self._definition.timed):
+            if plan.target >> number & 1:
+                self._start_deadline(number, self._definition.timeouts[number][0])
+            else:
+                self._drop_deadline(number)
 
     def _reason_of(self, number: int, transition: Transition) -> str:
         name = self._definition.relations.names[number]
@@ -131,6 +147,45 @@ class Performer(Engine):
         for some in scopes.values():
             for scope in some:
                 scope.cancel(f"machine {self.id!r} closed")
+
+    # ---- Timeouts ---------------------------------------------------------------------------------------------------
+
+    def _start_deadline(self, number: int, seconds: float) -> None:
+        if self._deadlines is None:
+            self._deadlines = {}
+        state = self._definition.states[number]
+        self._deadlines[number] = self._timers.start(self, state, trio.current_time() + seconds)
+
+    def _drop_deadline(self, number: int) -> None:
+        assert self._deadlines is not None  # it holds every active state that has a timeout, until that is over
+        deadline = self._deadlines.pop(number, None)
+        if deadline is not None:
+            deadline.drop()
+
+    def timed_out(self, state: State[..., object]) -> None:
+        """Deactivate a state whose timeout is over, and add what is declared to come then. For trsm itself.
+
+        If that is refused, the state stays for as long as it likes: it is not tried again.
+        """
+        definition = self._definition
+        number = definition.number(state, "timeout")
+        self._drop_deadline(number)
+        seconds, following = definition.timeouts[number]
+        if following < 0:
+            request = definition.request(Kind.REMOVE, 0, 1 << number)
+        else:
+            request = definition.request(Kind.MUTATE, 1 << following, 1 << number)
+        began = self._beginning(number)
+        called = tuple(map(str, began.called))
+        handler = f"timeout of {state} ({seconds:g} s)"
+        token = CAUSE.set(bounded(Source(self.id, began.tick, began.kind, called, handler, began.source)))
+        try:
+            result = self._submit_mutation(Mutation(request), first=False)
+        finally:
+            CAUSE.reset(token)
+        if result.canceled:
+            logger.warning("machine %r: the %s was refused: %r", self.id, handler, result)
+            self._trace(Tracer.timeout_refused, state, result)
 
     # ---- Tasks ------------------------------------------------------------------------------------------------------
 

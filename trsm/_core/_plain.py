@@ -12,7 +12,7 @@ from trsm._core._state import ERROR, ErrorState, State
 
 RELATIONS = ("require", "add", "remove", "after")
 FLAGS = ("auto", "multi", "latch")
-KEYS = (*FLAGS, *RELATIONS, "tags", "args", "catches")
+KEYS = (*FLAGS, *RELATIONS, "tags", "args", "catches", "timeout", "on_timeout")
 
 
 def plain_schema(name: str, states: Iterable[State[..., object]], groups: Iterable[Group]) -> dict[str, object]:
@@ -41,6 +41,10 @@ def _plain_state(state: State[..., object]) -> dict[str, object]:
             found[relation] = list(dict.fromkeys(names))
     if properties.tags:
         found["tags"] = list(properties.tags)
+    if properties.timeout is not None:
+        found["timeout"] = properties.timeout
+    for target in properties.on_timeout:
+        found["on_timeout"] = str(target)
     if state.args is not None:
         found["args"] = _reference(state.args)
     if isinstance(state, ErrorState):
@@ -90,8 +94,9 @@ def read_schema(data: object, error: State[..., object]) -> tuple[str, dict[str,
 
 def _read_state(written: Mapping[str, object], where: str, name: str, error: State[..., object]) -> State[..., object]:
     given: dict[str, object] = {key: _strings(written.get(key, ()), f"{where}: {key}") for key in (*RELATIONS, "tags")}
+    timing = {key: written[key] for key in ("timeout", "on_timeout") if key in written}
     if name == "Error":
-        return _of(error.extend, given)
+        return _of(error.extend, given | timing)
     for flag in FLAGS:
         given[flag] = written.get(flag, False)
         if not isinstance(given[flag], bool):
@@ -100,10 +105,10 @@ def _read_state(written: Mapping[str, object], where: str, name: str, error: Sta
         if any(given.pop(flag) for flag in FLAGS) or "args" in written:
             raise SchemaError(f"{where}: an error state has neither flags nor args: leave them out")
         given["catches"] = tuple(_resolved(one, where) for one in _strings(written["catches"], f"{where}: catches"))
-        return _of(ErrorState, given)
+        return _of(ErrorState, given | timing)
     if "args" in written:
         given["args"] = _resolved(written["args"], where)
-    return _of(State, given)
+    return _of(State, given | timing)
 
 
 def _of(make: Callable[..., object], given: dict[str, object]) -> State[..., object]:

@@ -459,6 +459,13 @@ class Runner:
                 began[state] = transition
         return transition
 
+    def _beginning(self, number: int) -> Transition:
+        """Return the transition that began the present instance of an active state."""
+        assert self._began is not None  # it is active, so it began
+        entry = self._began[number]
+        assert entry is not None
+        return entry if isinstance(entry, Transition) else self._unfolded(entry)
+
     def _turn(self, plan: Plan, mutation: Mutation | None) -> Executed | Canceled:
         """Negotiate, commit and finish one mutation that was resolved (DESIGN section 5, steps 3 to 5)."""
         if not plan.accepted:

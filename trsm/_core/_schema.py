@@ -51,6 +51,10 @@ class Definition:
     """``Error`` and all error states."""
     groups: tuple[Group, ...]
     """Its groups: those of the bases first, where nothing took their name."""
+    timeouts: dict[int, tuple[float, int]]
+    """State -> after how many seconds it is deactivated, and what comes then; -1 for nothing."""
+    timed: int
+    """The states that have a timeout."""
     requests: dict[tuple[Kind, int, int, int], Request] = attrs.field(factory=dict, init=False)
     asked: tuple[dict[tuple[object, ...], Request], ...] = attrs.field(
         factory=lambda: tuple({} for _ in Kind), init=False
@@ -331,7 +335,44 @@ class _Compiler:
             if group._owner is schema:
                 group._name, group._members = name, tuple(self.states[number] for number in self._members(name, group))
         groups = tuple(self.groups.values())
-        return Definition(schema.__name__, schema.__mro__, self.states, relations, known, catches, errors, groups)
+        timeouts = self._timeouts(require, latch)
+        timed = union(1 << number for number in timeouts)
+        return Definition(
+            schema.__name__, schema.__mro__, self.states, relations, known, catches, errors, groups, timeouts, timed
+        )
+
+    def _timeouts(self, require: list[int], latch: int) -> dict[int, tuple[float, int]]:
+        found: dict[int, tuple[float, int]] = {}
+        for number, state in enumerate(self.states):
+            properties = state._properties
+            following = [self._target(number, "on_timeout", target) for target in properties.on_timeout]
+            if properties.timeout is None:
+                if following:
+                    self._fail(
+                        number, f"on_timeout={self.names[following[0]]} without a timeout: write timeout=seconds too"
+                    )
+                continue
+            if latch >> number & 1:
+                self._fail(
+                    number, "it is latched and never leaves, so that it has no timeout: leave one of the two out"
+                )
+            for other in following:
+                state_args = self.states[other].args
+                missing = [] if state_args is None else missing_arguments(state_args)
+                if missing:
+                    self._fail(
+                        number,
+                        f"on_timeout={self.names[other]}, to which nobody could pass {listed(missing)}: give "
+                        f"{listed(missing)} a default",
+                    )
+                if require[other] >> number & 1:
+                    self._fail(
+                        number,
+                        f"on_timeout={self.names[other]}, which requires {self.names[number]}: it could not come when "
+                        f"{self.names[number]} leaves",
+                    )
+            found[number] = properties.timeout, following[0] if following else -1
+        return found
 
     def _check_error_state(
         self, number: int, auto: int, multi: int, latch: int, require: list[int], remove: list[int]
@@ -517,6 +558,15 @@ class SchemaMeta(type):
           UnknownState, MutationError: it is not a state of the schema.
         """
         return cls._relations(cls._definition.number(state, "relations_of"), is_inbound=False)
+
+    def on_timeout_of(cls, state: State[..., object]) -> State[..., object] | None:
+        """Return the state that comes when the timeout of `state` is over, in this schema; None if there is none.
+
+        Raises:
+          UnknownState, MutationError: it is not a state of the schema.
+        """
+        _, following = cls._definition.timeouts.get(cls._definition.number(state, "on_timeout_of"), (0, -1))
+        return None if following < 0 else cls.states[following]
 
     def inbound(cls, state: State[..., object]) -> StateRelations:
         """Return the states that name `state` in this schema, by relation; otherwise as `relations_of`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import (
     Generic,
@@ -60,6 +61,8 @@ class Mark:
     then: State[..., object] | None = None
     timeout: float | None = None
     limit: int | None = None
+    watches: bool = False
+    """Whether it only watches: an ``on_enter`` of ``Error`` that handles no error."""
 
     def describe(self) -> str:
         """Return how the decorator was written, for messages."""
@@ -95,6 +98,10 @@ class _Owner(Protocol):
         """Return the states that a state names."""
         ...  # a protocol's method has no body to run
 
+    def on_timeout_of(self, state: State[..., object]) -> State[..., object] | None:
+        """Return the state that comes when a state's timeout is over."""
+        ...
+
 
 @attrs.frozen(eq=False)
 class Properties:
@@ -108,6 +115,9 @@ class Properties:
     remove: tuple[str | State[..., object], ...] = ()
     after: tuple[str | State[..., object], ...] = ()
     tags: tuple[str, ...] = ()
+    timeout: float | None = None
+    on_timeout: tuple[str | State[..., object], ...] = ()
+    """The state that comes when `timeout` is over; empty, or one."""
 
 
 class State(Generic[P, A_co]):
@@ -127,12 +137,16 @@ class State(Generic[P, A_co]):
       after: states whose handlers run before its own.
       tags: words of yours, one or several, by which ``X.tagged(…)`` finds states. Default: none.
       args: the class of its arguments (attrs, dataclass or any other callable). Default: none.
+      timeout: seconds after which an instance of the state is deactivated; a multi state that is called again goes on,
+        and so does its deadline. It runs on trio's clock; a bare `Engine` ignores it. Default: none.
+      on_timeout: a state that is added in that same mutation, or its name. Default: none.
 
     Each relation takes a state, the name of one declared anywhere in the same schema, or an iterable of them.
 
     Raises:
       SchemaError: a relation holds something that is neither a state nor a name; ``args`` cannot be called; a flag is
-        no bool. All else that can be wrong with a state is found when its class is made.
+        no bool; ``timeout`` is no positive number. All else that can be wrong with a state is found when its class
+        is made.
 
     Example::
 
@@ -164,6 +178,8 @@ class State(Generic[P, A_co]):
         remove: Relation = (),
         after: Relation = (),
         tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> None: ...
 
     @overload
@@ -179,6 +195,8 @@ class State(Generic[P, A_co]):
         remove: Relation = (),
         after: Relation = (),
         tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> None: ...
 
     def __init__(
@@ -193,6 +211,8 @@ class State(Generic[P, A_co]):
         remove: Relation = (),
         after: Relation = (),
         tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> None:
         if args is not None and not callable(args):
             raise SchemaError(f"args={args!r} cannot be called: write the class of the state's arguments")
@@ -205,6 +225,7 @@ class State(Generic[P, A_co]):
             _targets("remove", remove),
             _targets("after", after),
             _tags(tags),
+            *_timing(timeout, on_timeout, None, ()),
         )
         self._fill(properties, args, self)
 
@@ -271,6 +292,22 @@ class State(Generic[P, A_co]):
         return self._properties.tags
 
     @property
+    def timeout(self) -> float | None:
+        """The seconds after which it is deactivated; None if it has no timeout."""
+        return self._properties.timeout
+
+    @property
+    def on_timeout(self) -> State[..., object] | None:
+        """The state that comes when its timeout is over, in the schema that declares it; None if there is none.
+
+        Raises:
+          SchemaError: it is not part of a schema (yet).
+        """
+        if self._owner is None:
+            raise SchemaError("this state has no timeout yet: declare it in the body of a Schema class")
+        return cast("_Owner", self._owner).on_timeout_of(self)
+
+    @property
     def relations(self) -> StateRelations:
         """The states that it names, in the schema that declares it; what an error state implies is among them.
 
@@ -332,11 +369,14 @@ class State(Generic[P, A_co]):
         remove: Relation = (),
         after: Relation = (),
         tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> State[P, A_co]:
         """Return this state with more relations, to be declared under the same name in a schema that inherits.
 
-        Relations that are given join the present ones; a flag that is given replaces the present one. Handlers and
-        mutations that name either of the two states mean both: they are of one lineage.
+        Relations that are given join the present ones; a flag, ``timeout`` or ``on_timeout`` that is given replaces the
+        present one, and ``timeout=math.inf`` lifts both. Handlers and mutations that name either of the two states mean
+        both: they are of one lineage.
 
         Raises:
           SchemaError: as `State` does.
@@ -352,6 +392,7 @@ class State(Generic[P, A_co]):
                 mine.remove + _targets("remove", remove),
                 mine.after + _targets("after", after),
                 mine.tags + _tags(tags),
+                *_timing(timeout, on_timeout, mine.timeout, mine.on_timeout),
             )
         )
 
@@ -366,10 +407,13 @@ class State(Generic[P, A_co]):
         remove: Relation | None = None,
         after: Relation | None = None,
         tags: str | Iterable[str] | None = None,
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | tuple[()] | None = None,
     ) -> State[P, A_co]:
         """Return this state with other flags and relations in place of those given; the rest stays.
 
-        Like `extend`, but a relation that is given replaces the present one: ``remove=()`` clears it.
+        Like `extend`, but a relation that is given replaces the present one: ``remove=()`` clears it, and
+        ``on_timeout=()`` too.
 
         Raises:
           SchemaError: as `State` does.
@@ -385,6 +429,7 @@ class State(Generic[P, A_co]):
                 mine.remove if remove is None else _targets("remove", remove),
                 mine.after if after is None else _targets("after", after),
                 mine.tags if tags is None else _tags(tags),
+                *_timing(timeout, on_timeout, mine.timeout, mine.on_timeout),
             )
         )
 
@@ -529,6 +574,24 @@ def _tags(tags: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(several))
 
 
+def _timing(
+    timeout: float | None,
+    on_timeout: object,
+    present: float | None,
+    present_on: tuple[str | State[..., object], ...],
+) -> tuple[float | None, tuple[str | State[..., object], ...]]:
+    """Return the timeout and what comes after it, from what is given and what is there; infinity lifts both."""
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise SchemaError(f"timeout={timeout!r}: write a positive number of seconds")
+    seconds = present if timeout is None else float(timeout)
+    is_lifted = seconds == math.inf
+    if on_timeout is None:
+        return (None, ()) if is_lifted else (seconds, present_on)
+    if not isinstance(on_timeout, (str, State)) and on_timeout != ():
+        raise SchemaError(f"on_timeout={on_timeout!r}: write a state or its name")
+    return (None if is_lifted else seconds), _targets("on_timeout", cast("Relation", on_timeout))
+
+
 def _targets(relation: str, value: Relation) -> tuple[str | State[..., object], ...]:
     """Return a relation's members as they were written."""
     targets: tuple[object, ...]
@@ -552,7 +615,8 @@ class ErrorState(State[[], None]):
 
     Args:
       catches: a subclass of `Exception`, or a tuple of them, matched as ``except*`` does: a group is split.
-      require, add, remove, after: as for `State`. What it removes and what removes it exclude each other both ways.
+      require, add, remove, after, tags, timeout, on_timeout: as for `State`. What it removes and what removes it
+        exclude each other both ways.
 
     Raises:
       SchemaError: ``catches`` is something else: `BaseException` and its other children pass through every machine,
@@ -578,6 +642,8 @@ class ErrorState(State[[], None]):
         remove: Relation = (),
         after: Relation = (),
         tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> None:
         classes = catches if isinstance(catches, tuple) else (catches,)
         if not classes:
@@ -587,7 +653,16 @@ class ErrorState(State[[], None]):
                 raise SchemaError(f"catches={one!r}: an error state catches subclasses of Exception, and only those")
             if issubclass(one, BaseExceptionGroup):
                 raise SchemaError(f"catches={one.__name__}: a group is split and its members are matched; name those")
-        super().__init__(multi=True, require=require, add=add, remove=remove, after=after, tags=tags)
+        super().__init__(
+            multi=True,
+            require=require,
+            add=add,
+            remove=remove,
+            after=after,
+            tags=tags,
+            timeout=timeout,
+            on_timeout=on_timeout,
+        )
         object.__setattr__(self, "_catches", classes)
 
     def _derived(self, properties: Properties) -> ErrorState:

@@ -101,6 +101,9 @@ class Tracer:
     def then_refused(self, machine: Observed, state: State[..., object], result: Result) -> None:
         """Called when the ``then=`` of a task was not executed; it is logged as a warning too."""
 
+    def timeout_refused(self, machine: Observed, state: State[..., object], result: Result) -> None:
+        """Called when a state whose ``timeout`` was over could not be deactivated; it is logged as a warning too."""
+
     # ---- Waiters and scopes -----------------------------------------------------------------------------------------
 
     def waiter_subscribed(self, machine: Observed, waiter: object) -> None:
