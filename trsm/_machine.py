@@ -12,7 +12,8 @@ import trio
 
 from trsm._core._bits import members
 from trsm._core._errors import MachineClosed, ReadOnly, listed
-from trsm._core._limits import Limits, checked_limits
+from trsm._core._limits import Limits, checked_limits, checked_tags
+from trsm._core._logging import log_tracers
 from trsm._core._plan import Plan
 from trsm._core._runner import READING
 from trsm._core._schema import Schema, SchemaMeta
@@ -89,7 +90,7 @@ class Machine(Performer):
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         machine = object.__new__(cls)
-        machine._start(schema, handlers, id, limits, tracers)
+        machine._start(schema, handlers, id, limits, tracers, tags)
         machine._nursery = nursery
         machine._context = context
         machine._parent = parent
@@ -99,6 +100,7 @@ class Machine(Performer):
             machine._timers = parent._timers
         else:
             machine._timers = Timers(nursery, context)
+        tags: tuple[str, ...],
         machine._watched = machine._definition.timed
         machine._children = None
         machine._deferred = None
@@ -244,7 +246,14 @@ class Machine(Performer):
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._subscription_changed)
         observer._refs = self._subscriptions.add(cast("Condition[T]", observer), keys)
+        self._wake(ended)
 
+    def _wake(self, ended: Iterable[Waiter[object]]) -> None:
+        """Wake those who wait for these, and tell tracers."""
+
+        if self._tracers:
+            for waiter in ended:
+                self._announce(Tracer.waiter_ended, waiter)
     def _condition(
         self,
         doing: str,
@@ -262,6 +271,7 @@ class Machine(Performer):
                 waiter.fail(error)
                 return waiter
             finally:
+        self._announce(Tracer.waiter_subscribed, observer)
                 self._catch_up()
             if value is not None:
                 waiter._end(value, None)
@@ -536,9 +546,10 @@ class Machine(Performer):
         if self._closing:
             raise MachineClosed(f"start_child: {self._closing_reason()}, and a child cannot outlive it", self)
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        watching = checked_tracers(tracers)
+        watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+        words = checked_tags(tags)
         child = Machine._made(
-            schema, handlers, id, limits, watching, self._nursery, self._context, self, self._cleanup_timeout
+            schema, handlers, id, limits, watching, words, self._nursery, self._context, self, self._cleanup_timeout
         )
         self._task_count += 1  # it is joined as a task is
         return child
@@ -561,6 +572,8 @@ class Machine(Performer):
           WrongThread: called from another thread.
         """
         self._check_thread("defer")
+        tags: str | Iterable[str] = (),
+        log_args: Iterable[str] = (),
         if not is_async(function):
             raise TypeError(f"defer({function!r}): a cleanup is async; put sync ones into an on_exit handler")
         if self._is_joined:
@@ -589,6 +602,7 @@ class Machine(Performer):
         final, self._final = self._final, None
         if final is not None:
             self._look(*final)
+        child._announce(Tracer.machine_opened)
         subscriptions = self._subscriptions
         if subscriptions is not None:
             error = self._closed_error()
@@ -600,7 +614,7 @@ class Machine(Performer):
                     waiter = cast("Condition[object]", observer)
                     waiter.fail(error)
                     failed.append(waiter)
-            wake(failed)
+            self._wake(failed)
         if self._is_started:
             if self._task_count or self._deferred:
                 self._context.run(functools.partial(self._nursery.start_soon, self._join, name=f"{self.id}: closing"))
@@ -645,6 +659,7 @@ class Machine(Performer):
         self._slots = None  # no task is left; and they know the machine, which would be a circle
         parent = self._parent
         if parent is not None and parent._children is not None:
+                    self._announce(Tracer.waiter_ended, cast("object", observer))
             parent._children.pop(self, None)
             if self._is_started:
                 parent.task_ended()
@@ -654,7 +669,7 @@ class Machine(Performer):
             for waiter in waiters:
                 waiter._end(None, None)
             self._subscriptions = None  # nobody subscribes any more; and it knows the machine, which would be a circle
-            wake(waiters)
+            self._wake(waiters)
 
 
 def _typed(

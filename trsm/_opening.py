@@ -11,7 +11,8 @@ from typing import cast
 import trio
 
 from trsm._core._errors import MachineClosed
-from trsm._core._limits import checked_limits
+from trsm._core._limits import checked_limits, checked_tags
+from trsm._core._logging import log_tracers
 from trsm._core._schema import Schema
 from trsm._core._tracing import Tracer, checked_tracers
 from trsm._machine import Machine
@@ -25,6 +26,8 @@ def open_machine(
     id: str | None = None,
     parent: Machine | None = None,
     tracers: Iterable[Tracer] = (),
+    tags: str | Iterable[str] = (),
+    log_args: Iterable[str] = (),
     queue_limit: int = 1000,
     drain_limit: int = 10_000,
     handler_budget: float = 0.1,
@@ -46,13 +49,16 @@ def open_machine(
       id: its name in messages. Default: the schema's name and a number.
       parent: a machine that knows it and closes it. Default: none.
       tracers: `Tracer` objects.
+      tags: words of yours, one or several, found in ``machine.tags``. Default: none.
+      log_args: the names of arguments whose values may be logged, see `LogTracer`. Default: none.
       queue_limit: how many mutations may wait at once. Default 1000.
       drain_limit: how many transitions one outermost call may lead to. Default 10,000.
       handler_budget: seconds after which a handler is reported to tracers as slow. Default 0.1.
       cleanup_timeout: seconds that all cleanups together may take. Default 30.
 
     Raises:
-      TypeError: ``schema`` is no schema, ``parent`` no machine, ``id`` no string, or ``tracers`` are none.
+      TypeError: ``schema`` is no schema, ``parent`` no machine, ``id`` no string, ``tracers`` are none, or ``tags`` or
+        ``log_args`` no words.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
       MachineClosed: the parent is closing or closed.
@@ -71,7 +77,8 @@ def open_machine(
     limits = checked_limits(queue_limit, drain_limit, handler_budget)
     if isinstance(cleanup_timeout, bool) or not isinstance(cleanup_timeout, (int, float)) or not cleanup_timeout > 0:
         raise ValueError(f"cleanup_timeout={cleanup_timeout!r}: write a positive number of seconds")
-    watching = checked_tracers(tracers)
+    watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+    words = checked_tags(tags)
 
     def made(nursery: trio.Nursery) -> Machine:
         if parent is not None:
@@ -80,7 +87,9 @@ def open_machine(
                 reason = parent._closing_reason()
                 raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
         context = contextvars.copy_context()
-        return Machine._made(schema, handlers, id, limits, watching, nursery, context, parent, float(cleanup_timeout))
+        return Machine._made(
+            schema, handlers, id, limits, watching, words, nursery, context, parent, float(cleanup_timeout)
+        )
 
     return _Block(made)
 
@@ -105,13 +114,17 @@ class _Block:
             raise RuntimeError("a block is opened once: call open_machine(…) again for another machine")
         manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await manager.__aenter__()
+        machine: Machine | None = None
         try:
-            self._machine = self._made(nursery)
+            machine = self._machine = self._made(nursery)
+            machine._announce(Tracer.machine_opened)
         except BaseException:
             await manager.__aexit__(None, None, None)  # nothing runs in it, and the exception leaves as it is
+            if machine is not None:  # a tracer raised what is no `Exception`, and the machine closed
+                machine._joined_now()
             raise
         self._nursery_manager = manager
-        return self._machine
+        return machine
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

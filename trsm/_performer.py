@@ -81,17 +81,29 @@ class Performer(Engine):
     def _enter_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
         self._check_thread("while_inactive" if ends_active else "while_active")
         scope.__enter__()
+        over: str | None = None
         if self.closed:
-            scope.cancel(f"machine {self.id!r} was closed when the scope was entered")
-            return
-        if bool(self._active >> number & 1) is ends_active:
+            over = f"machine {self.id!r} was closed when the scope was entered"
+        elif bool(self._active >> number & 1) is ends_active:
             name = self._definition.relations.names[number]
-            scope.cancel(f"{name} was {'active' if ends_active else 'inactive'} when the scope was entered")
-            return
-        if self._scopes is None:
-            self._scopes = {}
-        self._scopes.setdefault((number, ends_active), {})[scope] = None
-        self._watched |= 1 << number
+            over = f"{name} was {'active' if ends_active else 'inactive'} when the scope was entered"
+        if over is not None:
+            scope.cancel(over)
+        else:
+            if self._scopes is None:
+                self._scopes = {}
+            self._scopes.setdefault((number, ends_active), {})[scope] = None
+            self._watched |= 1 << number
+        if self._tracers:
+            state = self._definition.states[number]
+            try:
+                self._announce(Tracer.scope_entered, state)
+                if over is not None:
+                    self._announce(Tracer.scope_ended, state, over)
+            except BaseException as error:  # what a tracer raised that is no `Exception`: there will be no `with`
+                self._leave_scope(number, ends_active, scope)
+                scope.__exit__(type(error), error, error.__traceback__)
+                raise
 
     def _leave_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
         scopes = (self._scopes or {}).get((number, ends_active))
@@ -125,6 +137,7 @@ class Performer(Engine):
                     for scope in scopes:
                         scope.cancel(reason)
                     self._unwatch(number)
+                    self._announce(Tracer.scope_ended, self._definition.states[number], reason)
         if self._slots is not None:
             for number in plan.leaving:
                 slot = self._slots.get(number)
@@ -144,9 +157,11 @@ class Performer(Engine):
     def _end_scopes(self) -> None:
         """Cancel what is left when every state has been deactivated: scopes that wait for one to activate."""
         scopes, self._scopes = self._scopes or {}, None
-        for some in scopes.values():
+        reason = f"machine {self.id!r} closed"
+        for (number, _), some in scopes.items():
             for scope in some:
-                scope.cancel(f"machine {self.id!r} closed")
+                scope.cancel(reason)
+            self._announce(Tracer.scope_ended, self._definition.states[number], reason)
 
     # ---- Timeouts ---------------------------------------------------------------------------------------------------
 
@@ -211,6 +226,14 @@ class Performer(Engine):
         self._task_count += 1
         self._context.run(functools.partial(self._nursery.start_soon, run, name=f"{self.id}: {name}"))
 
+    def task_begins(self, activation: Activation) -> None:
+        """Tell tracers that a task begins to run. For trsm itself."""
+        self._announce(Tracer.task_started, activation.transition, activation.handler.name)
+
+    def task_is_over(self, activation: Activation, error: BaseException | None) -> None:
+        """Tell tracers that the user's code of a task has ended. For trsm itself."""
+        self._announce(Tracer.task_ended, activation.transition, activation.handler.name, error)
+
     def task_ended(self) -> None:
         """Count one task less. For trsm itself."""
         self._task_count -= 1
@@ -250,7 +273,7 @@ class Performer(Engine):
         result = self._submit_mutation(Mutation(request, calls=calls, result=value), first=False)
         if result.canceled:
             logger.warning("machine %r: then=%s of task %s was refused: %r", self.id, state, handler.name, result)
-            self._trace(Tracer.then_refused, state, result)
+            self._announce(Tracer.then_refused, state, result)
 
     def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
         """Report the exceptions of a task, and return what is left for trio. For trsm itself."""

@@ -28,6 +28,14 @@ class Owner(Protocol):
         """Turn exceptions into errors of the machine; return what is none."""
         ...
 
+    def task_begins(self, activation: Activation) -> None:
+        """Tell tracers that a task begins to run."""
+        ...
+
+    def task_is_over(self, activation: Activation, error: BaseException | None) -> None:
+        """Tell tracers that the user's code of a task has ended."""
+        ...
+
     def task_ended(self) -> None:
         """Count one task less."""
         ...
@@ -181,7 +189,13 @@ class Instance:
                 try:
                     await self.slot.turn(self)
                     try:
+                        owner.task_begins(activation)
                         value = await _work(activation)
+                    except BaseException as error:
+                        owner.task_is_over(activation, error)
+                        raise
+                    else:
+                        owner.task_is_over(activation, None)
                     finally:
                         self.slot.done()
                 except BaseException as error:

@@ -15,7 +15,18 @@ import trio
 from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
 import trsm
-from trsm import ErrorState, HandlerError, Machine, MachineClosed, Schema, State, Tracer, Transition, UnknownState
+from trsm import (
+    ErrorState,
+    HandlerError,
+    Machine,
+    MachineClosed,
+    Observed,
+    Schema,
+    State,
+    Tracer,
+    Transition,
+    UnknownState,
+)
 
 
 class Job(Schema):
@@ -129,8 +140,8 @@ class Heard(Tracer):
         self.refused: list[str] = []
         self.slow: list[tuple[str, str]] = []
 
-    def slow_handler(self, machine: str, handler: str, seconds: float) -> None:
-        self.slow.append((machine, handler))
+    def slow_handler(self, machine: Observed, handler: str, seconds: float) -> None:
+        self.slow.append((machine.id, handler))
 
 
 @Job.Idle.on_enter

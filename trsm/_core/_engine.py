@@ -16,7 +16,8 @@ from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, ReadOnly, listed
 from trsm._core._groups import Group
 from trsm._core._handlers import table_of
-from trsm._core._limits import checked_limits
+from trsm._core._limits import checked_limits, checked_tags
+from trsm._core._logging import log_tracers
 from trsm._core._mutation import (
     EXECUTED,
     Canceled,
@@ -77,9 +78,11 @@ class Engine(Runner):
       drain_limit: how many transitions one outermost call may lead to. Default 10,000.
       handler_budget: seconds after which a handler is reported to tracers as slow. Default 0.1.
       tracers: `Tracer` objects.
+      tags: words of yours, one or several. Default: none.
+      log_args: the names of arguments whose values may be logged, see `LogTracer`. Default: none.
 
     Raises:
-      TypeError: ``schema`` is no schema, ``id`` no string, or ``tracers`` are none.
+      TypeError: ``schema`` is no schema, ``id`` no string, ``tracers`` are none, or ``tags`` or ``log_args`` no words.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
 
@@ -101,12 +104,15 @@ class Engine(Runner):
         drain_limit: int = 10_000,
         handler_budget: float = 0.1,
         tracers: Iterable[Tracer] = (),
+        tags: str | Iterable[str] = (),
+        log_args: Iterable[str] = (),
     ) -> None:
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        self._start(schema, handlers, id, limits, checked_tracers(tracers))
-        self._opened()
+        watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+        self._start(schema, handlers, id, limits, watching, checked_tags(tags))
+        self._announce(Tracer.machine_opened)
 
     # ---- What it is -------------------------------------------------------------------------------------------------
 
@@ -234,6 +240,9 @@ class Engine(Runner):
     def trace(self, tracer: Tracer) -> Binding:
         """Attach a tracer, which is told of all that happens from now on; ``detach()`` of what is returned ends it.
 
+        Attached in a handler, it hears of the rest of that transition too. Detaching is fine anywhere, also in the
+        tracer itself: the others are told as before.
+
         Raises:
           TypeError: it is no `Tracer`.
           ReadOnly, WrongThread: as for `bind`.
@@ -243,8 +252,15 @@ class Engine(Runner):
         self._check_may_change("trace")
         self._tracers = (*self._tracers, tracer)
         self._retable(table_of(self._definition, self._bound))
-        self._trace(Tracer.machine_opened)
-        return Binding(partial(self._untrace, tracer))
+        self._tell((tracer,), Tracer.machine_opened)
+        self._catch_up()
+        return Binding(partial(self._untrace_once, tracer))
+
+    def _untrace_once(self, tracer: Tracer) -> None:
+        """Take off one attachment of a tracer: the last, if there are several."""
+        self._check_thread("detach")
+        places = [place for place, one in enumerate(self._tracers) if one is tracer][-1:]
+        self._keep_tracers(tuple(one for place, one in enumerate(self._tracers) if place not in places))
 
     def _unbind(self, bound: object) -> None:
         """Take off one binding of an object: the last, if there are several."""
@@ -595,7 +611,7 @@ class Engine(Runner):
             request = self._definition.asked[kind][states]
         except (KeyError, TypeError):
             request, calls = self._request(kind, states)
-        if plan is None and calls is None and not self._closing:
+        if plan is None and states in self._definition.asked[kind] and not self._closing:
             self._table.remember(self._active, kind, states, self._plan(request))
         return self._submit_mutation(Mutation(request, args=args or None, calls=calls, scope=scope), first)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import cast
 
 from trsm._core._mutation import Canceled, QueuedMutation, Result
 from trsm._core._tracing import Observed, Tracer
@@ -12,45 +13,83 @@ from trsm._core._transition import Transition
 ROOT = logging.getLogger("trsm")
 
 
-def logger_of(id: str | None, *, is_named: bool = True) -> logging.Logger:
-    """Return the logger ``trsm.<id>``.
+class _Hung(logging.Logger):
+    """A logger hung below ``trsm``, and not registered: the standard library keeps registered ones for ever."""
 
-    One that nobody has configured is not registered, only hung below ``trsm``: the standard library keeps registered
-    loggers for ever, and machines come and go.
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.parent = ROOT
+
+    def isEnabledFor(self, level: int) -> bool:  # a name of the standard library
+        """Return whether ``trsm`` is: a logger remembers its answer, and nobody would tell this one to forget it."""
+        return ROOT.isEnabledFor(level)
+
+
+def configured(id: str) -> logging.Logger | None:
+    """Return the logger ``trsm.<id>``, if somebody has made it."""
+    logger = logging.Logger.manager.loggerDict.get(f"trsm.{id}")
+    return logger if isinstance(logger, logging.Logger) else None
+
+
+def checked_show(show: object, what: str) -> frozenset[str]:
+    """Return the names of what may be shown, if they are such; `what` is how the argument is called.
+
+    Raises:
+      TypeError: they are not.
     """
-    if id is None:
-        return ROOT
-    name = f"trsm.{id}"
-    known = logging.Logger.manager.loggerDict.get(name) if is_named else None
-    if isinstance(known, logging.Logger):
-        return known
-    logger = logging.Logger(name)
-    logger.parent = ROOT
-    return logger
+    if isinstance(show, str) or not isinstance(show, Iterable):
+        raise TypeError(f"{what}={show!r}: pass the names in a list or tuple, such as {what}=[{show!r}]")
+    names = tuple(cast("Iterable[object]", show))
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{what}=[…]: {name!r} is no name: write the names of keywords and fields")
+    return frozenset(cast("tuple[str, ...]", names))
+
+
+def log_tracers(id: str | None, log_args: object) -> tuple[Tracer, ...]:
+    """Return a `LogTracer` for a machine that opens, if its logger is enabled for INFO; `id` is None if it has no name.
+
+    Raises:
+      TypeError: `log_args` are no names.
+    """
+    show = checked_show(log_args, "log_args")
+    logger = (configured(id) if isinstance(id, str) else None) or ROOT
+    return (LogTracer(show),) if logger.isEnabledFor(logging.INFO) else ()
 
 
 class LogTracer(Tracer):
     """Logs what a machine does to the logger ``trsm.<machine id>``: changes at INFO, decisions and reasons at DEBUG.
 
-    A machine gets one by itself if that logger, or ``trsm`` above it, is enabled for INFO when the machine is opened.
-    Attach one with ``machine.trace(LogTracer())`` to log a machine from some point on.
+    A machine gets one by itself if that logger (where somebody has made it, with ``logging.getLogger``), or else
+    ``trsm`` above it, is enabled for INFO when the machine is opened. Attach one with ``machine.trace(LogTracer())``
+    to log a machine from some point on. Each record tells its machine: ``record.name`` ends with the id.
 
     Args:
       show: the names of free keywords, and of fields of args instances, whose values may be logged; of all others only
-        the names are. Default: none, so that no secret gets into a log.
+        the names are. Default: none, so that no secret gets into a log. What an exception says of itself is logged.
+
+    Raises:
+      TypeError: `show` are no names.
     """
 
     def __init__(self, show: Iterable[str] = ()) -> None:
-        if isinstance(show, str):
-            raise TypeError(f"show={show!r}: pass the names in a list or tuple, such as show=[{show!r}]")
-        self._show = frozenset(show)
-        self._loggers: dict[str, logging.Logger] = {}
+        self._show = checked_show(show, "show")
+        self._hung: dict[str, logging.Logger] = {}
+
+    def _logger(self, machine: Observed, level: int) -> logging.Logger | None:
+        """Return the logger of a machine, if it is enabled: nothing is worked out for a record that nobody gets."""
+        id = machine.id
+        logger = configured(id)
+        if logger is None:
+            logger = self._hung.get(id)
+            if logger is None:
+                logger = self._hung[id] = _Hung(f"trsm.{id}")
+        return logger if logger.isEnabledFor(level) else None
 
     def _log(self, machine: Observed, level: int, message: str, *args: object) -> None:
-        logger = self._loggers.get(machine.id)
-        if logger is None:
-            logger = self._loggers[machine.id] = logger_of(machine.id)
-        logger.log(level, message, *args)
+        logger = self._logger(machine, level)
+        if logger is not None:
+            logger.log(level, message, *args)
 
     def _arguments(self, transition: Transition) -> str:
         """Return the arguments of a transition, with the values of those that may be shown."""
@@ -84,6 +123,9 @@ class LogTracer(Tracer):
 
     def committed(self, machine: Observed, transition: Transition) -> None:
         """Log what changed."""
+        logger = self._logger(machine, logging.INFO)
+        if logger is None:
+            return
         signs = [f"+{state}" for state in transition.entering] + [f"-{state}" for state in transition.leaving]
         if not signs:
             return
@@ -91,15 +133,13 @@ class LogTracer(Tracer):
         by = "" if source is None else f", by {source.handler} of {source.machine}"
         error = "" if transition.error is None else f": {transition.error!r}"
         arguments = self._arguments(transition)
-        message = "%d %s: %s%s%s%s"
-        self._log(
-            machine, logging.INFO, message, transition.tick, transition.kind, " ".join(signs), arguments, by, error
-        )
+        logger.info("%d %s: %s%s%s%s", transition.tick, transition.kind, " ".join(signs), arguments, by, error)
 
     def transition_ended(self, machine: Observed, transition: Transition, result: Result) -> None:
         """Log why a mutation was canceled."""
-        if isinstance(result, Canceled):
-            self._log(machine, logging.DEBUG, "canceled: %s", result.reason)
+        logger = self._logger(machine, logging.DEBUG) if isinstance(result, Canceled) else None
+        if logger is not None:
+            logger.debug("canceled: %s", cast("Canceled", result).reason)
 
     def handler_ended(
         self, machine: Observed, transition: Transition, handler: str, error: BaseException | None

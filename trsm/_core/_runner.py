@@ -77,6 +77,7 @@ class Runner:
         "_firsts",
         "_id",
         "_is_closed",
+        "_is_settling_watched",
         "_journal",
         "_last",
         "_limits",
@@ -88,6 +89,7 @@ class Runner:
         "_running",
         "_schema",
         "_table",
+        "_tags",
         "_thread",
         "_tick",
         "_ticks",
@@ -108,6 +110,7 @@ class Runner:
         id: str | None,
         limits: Limits,
         tracers: tuple[Tracer, ...],
+        tags: tuple[str, ...],
     ) -> None:
         if id is not None and not isinstance(id, str):
             raise TypeError(f"id={id!r}: write a string, which messages show, or leave it out")
@@ -123,6 +126,7 @@ class Runner:
         self._id: str | int = next(_numbers) if id is None else id
         self._limits = limits
         self._tracers = tracers
+        self._tags = tags
         self._thread = get_ident()
         self._active = 0
         self._ticks = [0] * len(definition.states)
@@ -138,6 +142,8 @@ class Runner:
         self._barred = 0
         self._close_wanted = False
         self._is_closed = False
+        self._is_settling_watched = False
+        """Whether somebody wants to hear that the machine has settled."""
         self._error: Exception | None = None
         self._running: Handler | None = None
         self._watched = 0
@@ -157,6 +163,11 @@ class Runner:
     def id(self) -> str:
         """Its name in messages."""
         return self._id if isinstance(self._id, str) else f"{self._schema.__name__}-{self._id}"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words that it was opened with, each once."""
+        return self._tags
 
     @property
     def closed(self) -> bool:
@@ -211,13 +222,18 @@ class Runner:
         if not self._closing:
             self._calls = table.calls
 
-    def _traced(self, handler: Handler) -> Callable[..., object]:
-        """Wrap a handler so that tracers hear of it, and of its slowness; done only while there are tracers."""
+    @staticmethod
+    def _traced(handler: Handler) -> Callable[..., object]:
+        """Wrap a handler so that tracers hear of it, and of its slowness; done only while there are tracers.
+
+        The machine is asked of the transition: a table that knew it would be a circle.
+        """
         function = handler.function
 
         def traced(*args: object) -> object:
             transition = cast("Transition", args[-1])
-            self._trace(Tracer.handler_started, transition, handler.name)
+            machine = cast("Runner", transition._machine())
+            machine._trace(Tracer.handler_started, transition, handler.name)
             error: BaseException | None = None
             start = time.perf_counter()
             try:
@@ -227,34 +243,54 @@ class Runner:
                 raise
             finally:
                 seconds = time.perf_counter() - start
-                self._trace(Tracer.handler_ended, transition, handler.name, error)
-                if seconds > self._limits.handler_budget:
-                    self._trace(Tracer.slow_handler, handler.name, seconds)
+                machine._trace(Tracer.handler_ended, transition, handler.name, error)
+                if seconds > machine._limits.handler_budget:
+                    machine._trace(Tracer.slow_handler, handler.name, seconds)
                 del error  # a traceback that knows its own frame would be cyclic garbage
 
         return traced
 
     def _trace(self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell every tracer. They may look, and not change; one that raises is detached."""
+        self._tell(self._tracers, hook, *args, **kwargs)
+
+    def _tell(
+        self,
+        tracers: tuple[Tracer, ...],
+        hook: Callable[Concatenate[Tracer, Observed, P], None],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
         phase, self._phase = self._phase, READING
         running, self._running = self._running, None
         try:
-            for tracer in self._tracers:
+            for tracer in tracers:
                 try:
                     getattr(tracer, hook.__name__)(self, *args, **kwargs)
                 except Exception:
                     self._untrace(tracer)
                     logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
+                except BaseException as error:
+                    self._untrace(tracer)
+                    self._escape(error)  # as from a handler: the step goes on, the machine closes, the caller gets it
         finally:
             self._phase, self._running = phase, running
 
-    def _opened(self) -> None:
+    def _announce(
+        self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Tell every tracer of what need not be part of a transition; what a tracer brings about is done at once."""
         if self._tracers:
-            self._trace(Tracer.machine_opened)
+            self._trace(hook, *args, **kwargs)
+            self._catch_up()
 
     def _untrace(self, tracer: Tracer) -> None:
-        self._tracers = tuple(one for one in self._tracers if one is not tracer)
-        if not self._tracers:
+        """Take a tracer off, however often it was attached."""
+        self._keep_tracers(tuple(one for one in self._tracers if one is not tracer))
+
+    def _keep_tracers(self, tracers: tuple[Tracer, ...]) -> None:
+        self._tracers = tracers
+        if not tracers:
             self._retable(table_of(self._definition, self._bound))
 
     # ---- The queue --------------------------------------------------------------------------------------------------
@@ -316,7 +352,15 @@ class Runner:
         token = CAUSE.set(self)
         try:
             outcome = self._turn(plan, mutation)
-            if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted or self._tracers:
+            if (
+                self._auto_due
+                or self._faults
+                or self._queue
+                or self._firsts
+                or self._close_wanted
+                or self._tracers
+                or self._is_settling_watched
+            ):
                 self._settle()
         finally:
             CAUSE.reset(token)
@@ -382,15 +426,23 @@ class Runner:
                 self._queue_tick += 1
                 self._finish(mutation, self._take(mutation))
             else:
-                break
+                self._is_settled()
+                if not (self._close_wanted or self._faults):  # a tracer may have done something to another machine
+                    break
+                continue
             turns += 1
             if turns > self._limits.drain_limit - _LAST_TURNS and self._last is not None:
                 went |= (self._last._plan if isinstance(self._last, Transition) else self._last[0]).moved
+        self._barred = 0
+
+    def _is_settled(self) -> None:
+        """Tell those who wait for it that nothing is left to do."""
+        if self._is_settling_watched:
+            self._settled()
         if self._tracers:
             if self._definition.relations.auto:
                 self._report_instability()
             self._trace(Tracer.settled)
-        self._barred = 0
 
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
         queued = mutation.outcome
@@ -784,6 +836,9 @@ class Runner:
 
     def _finished(self, plan: Plan, transition: Transition, removal: Transition | None) -> None:
         """Called after the final handlers, if a state has tasks or is watched; `removal` is what a fault brought."""
+
+    def _settled(self) -> None:
+        """Called when the queue has run empty, if somebody wants to hear of it."""
 
     def _close_children(self) -> None:
         """Called when closing begins."""

@@ -44,8 +44,9 @@ class Tracer:
     the same object in all methods, and what it knows grows: its ``tick`` moves when it is committed.
 
     One mutation, in order: ``mutation_queued`` (only if it has to wait), ``resolved``, ``transition_started``,
-    ``handler_started`` and ``handler_ended`` of each negotiation handler, ``committed``, the same of each final
-    handler, ``task_started``, ``waiter_ended``, ``transition_ended``, and ``settled`` once nothing is left to do.
+    ``handler_started`` and ``handler_ended`` of each negotiation handler, ``scope_ended``, ``committed``, handlers
+    again for each final handler, ``waiter_ended``, ``transition_ended``, and ``settled`` once nothing is left to do.
+    Tasks begin after that: no task runs before an outermost mutation has returned.
     """
 
     # ---- Machines ---------------------------------------------------------------------------------------------------
@@ -93,7 +94,10 @@ class Tracer:
         """Called when a sync handler took longer than ``handler_budget`` seconds: it blocked every task."""
 
     def task_started(self, machine: Observed, transition: Transition, task: str) -> None:
-        """Called when a state's task begins to run; `transition` is what activated its state."""
+        """Called when a state's task begins to run; `transition` is what activated its state.
+
+        A task that never comes to that, since its state has left before, is not told.
+        """
 
     def task_ended(self, machine: Observed, transition: Transition, task: str, error: BaseException | None) -> None:
         """Called when a state's task has ended; `error` is what it raised, cancellation included."""
@@ -107,16 +111,19 @@ class Tracer:
     # ---- Waiters and scopes -----------------------------------------------------------------------------------------
 
     def waiter_subscribed(self, machine: Observed, waiter: object) -> None:
-        """Called when a waiter was made that has to wait; a ``watch()`` too."""
+        """Called when a waiter was made that has to wait; a ``watch()`` too. One composed of others is not told."""
 
     def waiter_ended(self, machine: Observed, waiter: object) -> None:
         """Called when what a waiter waits for has come true, or it has failed."""
 
     def scope_entered(self, machine: Observed, state: State[..., object]) -> None:
-        """Called when a ``while_active`` or ``while_inactive`` scope of a state was entered."""
+        """Called when a ``while_active`` or ``while_inactive`` scope was entered, over from the start or not."""
 
     def scope_ended(self, machine: Observed, state: State[..., object], reason: str) -> None:
-        """Called when a transition has cancelled the scopes of a state, with the reason that they were given."""
+        """Called when the scopes of a state were cancelled, with the reason that they were given: once for them all.
+
+        By a transition, by closing, or as they were entered; a scope that was left before that is not told.
+        """
 
     # ---- What should not be -----------------------------------------------------------------------------------------
 
