@@ -82,6 +82,7 @@ class Machine(Performer):
         id: str | None,
         limits: Limits,
         tracers: tuple[Tracer, ...],
+        tags: tuple[str, ...],
         nursery: trio.Nursery,
         context: contextvars.Context,
         parent: Machine | None,
@@ -100,7 +101,6 @@ class Machine(Performer):
             machine._timers = parent._timers
         else:
             machine._timers = Timers(nursery, context)
-        tags: tuple[str, ...],
         machine._watched = machine._definition.timed
         machine._children = None
         machine._deferred = None
@@ -228,7 +228,14 @@ class Machine(Performer):
                         ended.append(cast("Waiter[object]", observer))
                 except BaseException as error:
                     self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
+        self._wake(ended)
+
+    def _wake(self, ended: Iterable[Waiter[object]]) -> None:
+        """Wake those who wait for these, and tell tracers."""
         wake(ended)
+        if self._tracers:
+            for waiter in ended:
+                self._announce(Tracer.waiter_ended, waiter)
 
     @contextmanager
     def _reading(self) -> Generator[None]:
@@ -246,14 +253,8 @@ class Machine(Performer):
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._subscription_changed)
         observer._refs = self._subscriptions.add(cast("Condition[T]", observer), keys)
-        self._wake(ended)
+        self._announce(Tracer.waiter_subscribed, observer)
 
-    def _wake(self, ended: Iterable[Waiter[object]]) -> None:
-        """Wake those who wait for these, and tell tracers."""
-
-        if self._tracers:
-            for waiter in ended:
-                self._announce(Tracer.waiter_ended, waiter)
     def _condition(
         self,
         doing: str,
@@ -271,7 +272,6 @@ class Machine(Performer):
                 waiter.fail(error)
                 return waiter
             finally:
-        self._announce(Tracer.waiter_subscribed, observer)
                 self._catch_up()
             if value is not None:
                 waiter._end(value, None)
@@ -523,6 +523,8 @@ class Machine(Performer):
         *handlers: object,
         id: str | None = None,
         tracers: Iterable[Tracer] = (),
+        tags: str | Iterable[str] = (),
+        log_args: Iterable[str] = (),
         queue_limit: int = 1000,
         drain_limit: int = 10_000,
         handler_budget: float = 0.1,
@@ -552,6 +554,7 @@ class Machine(Performer):
             schema, handlers, id, limits, watching, words, self._nursery, self._context, self, self._cleanup_timeout
         )
         self._task_count += 1  # it is joined as a task is
+        child._announce(Tracer.machine_opened)
         return child
 
     # ---- Closing ----------------------------------------------------------------------------------------------------
@@ -572,8 +575,6 @@ class Machine(Performer):
           WrongThread: called from another thread.
         """
         self._check_thread("defer")
-        tags: str | Iterable[str] = (),
-        log_args: Iterable[str] = (),
         if not is_async(function):
             raise TypeError(f"defer({function!r}): a cleanup is async; put sync ones into an on_exit handler")
         if self._is_joined:
@@ -602,7 +603,6 @@ class Machine(Performer):
         final, self._final = self._final, None
         if final is not None:
             self._look(*final)
-        child._announce(Tracer.machine_opened)
         subscriptions = self._subscriptions
         if subscriptions is not None:
             error = self._closed_error()
@@ -610,6 +610,7 @@ class Machine(Performer):
             for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):
                 if isinstance(observer, Watch):
                     observer.end()
+                    self._announce(Tracer.waiter_ended, cast("object", observer))
                 else:
                     waiter = cast("Condition[object]", observer)
                     waiter.fail(error)
@@ -659,7 +660,6 @@ class Machine(Performer):
         self._slots = None  # no task is left; and they know the machine, which would be a circle
         parent = self._parent
         if parent is not None and parent._children is not None:
-                    self._announce(Tracer.waiter_ended, cast("object", observer))
             parent._children.pop(self, None)
             if self._is_started:
                 parent.task_ended()
