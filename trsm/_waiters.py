@@ -25,6 +25,8 @@ ANY = -1
 CLOSED = -2
 """The key of those who wait for the machine to close."""
 
+PIPES = -10
+"""The key of those who tell pipes that the machine closes; they look at nothing."""
 
 class Waiter(Generic[T_co]):
     """A condition that is waited for: subscribed since it was made, so that nothing that happens later is missed.

@@ -169,8 +169,8 @@ class Table:
         for handler in handlers:
             self._by_kind.setdefault(handler.kind, {}).setdefault(handler.state, []).append(handler)
         error = definition.error
-        self.errors_handled = error in self._by_kind.get("on_enter", {})
-        """Whether ``Error`` has an ``on_enter``: then no error is unhandled."""
+        self.errors_handled = any(not handler.watches for handler in self._of("on_enter", error))
+        """Whether ``Error`` has an ``on_enter`` that does not only watch: then no error is unhandled."""
         self.tasks: dict[int, tuple[TaskHandler, ...]] = {
             state: tuple(handler for handler in handlers if isinstance(handler, TaskHandler))
             for state, handlers in self._by_kind.get("task", {}).items()
@@ -269,7 +269,7 @@ def _handler(definition: Definition, found: Found, place: int) -> Handler:
     given = -1 if mark.given is None else definition.number(mark.given, f"{doing}(given=…)")
     position = place if found.is_method else -1
     if mark.kind != "task":
-        return Handler(mark.kind, name, found.function, position, state, given)
+        return Handler(mark.kind, name, found.function, position, state, given, mark.watches)
     then = -1 if mark.then is None else definition.number(mark.then, f"{doing}(then=…)")
     if mark.limit is not None and not definition.relations.multi >> state & 1:
         raise HandlerError(

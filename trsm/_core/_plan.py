@@ -23,6 +23,8 @@ class Handler:
     """Which bound object the function is called with; -1 for a plain function, which takes the transition alone."""
     state: int = -1
     given: int = -1
+    watches: bool = False
+    """Whether it only watches, and handles no error."""
 
 
 @attrs.frozen(eq=False)
