@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from trsm._core._engine import Binding, Engine
 from trsm._core._errors import (
+    BufferFull,
     HandlerError,
     MachineClosed,
     MutationError,
@@ -29,7 +30,7 @@ from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State, StateRelations
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Tracer
-from trsm._machine import Machine, Transition
+from trsm._machine import Machine, Transition, Transitions
 from trsm._opening import open_machine
 from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
 from trsm._retry import retry
@@ -38,6 +39,7 @@ from trsm._waiters import Waiter, Watch, wait_all, wait_any
 
 __all__ = [
     "Binding",
+    "BufferFull",
     "Call",
     "Canceled",
     "Engine",
@@ -70,6 +72,7 @@ __all__ = [
     "Ticks",
     "Tracer",
     "Transition",
+    "Transitions",
     "TrsmError",
     "UnknownState",
     "Waiter",

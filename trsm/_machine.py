@@ -6,7 +6,7 @@ import contextvars
 import functools
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar, cast, get_args
 
 import trio
 
@@ -25,7 +25,7 @@ from trsm._core._transition import Transition as CoreTransition
 from trsm._performer import Performer
 from trsm._protection import protect, unprotected
 from trsm._timers import Timers
-from trsm._waiters import ANY, CLOSED, Condition, Subscriptions, Waiter, Watch, wake
+from trsm._waiters import ANY, CLOSED, Buffer, Condition, Overflow, Stream, Subscriptions, Waiter, Watch, wake
 
 T = TypeVar("T")
 
@@ -45,6 +45,24 @@ class Transition(CoreTransition):
         if machine is None:
             raise ReferenceError("the machine of this transition is gone")
         return cast("Machine", machine)
+
+
+class Transitions(Buffer[Transition]):
+    """An async iterator over every transition of a machine, in order, through a bounded buffer.
+
+    Every one that was executed, those that changed nothing included; a mutation that was canceled leaves none. It ends
+    quietly when the machine has closed and what was buffered has been given, closing itself as the last. One task at a
+    time may iterate it.
+
+    Checkpoints: each step is one. Cancellation: a cancelled step loses nothing.
+
+    Raises:
+      BufferFull: with ``overflow="raise"``, after what was buffered.
+      BusyResourceError: another task is in a step.
+      WrongThread: iterated in another thread than that of the machine.
+    """
+
+    __slots__ = ()
 
 
 class Machine(Performer):
@@ -249,7 +267,7 @@ class Machine(Performer):
             self._phase, self._running = phase, running
             CAUSE.reset(token)
 
-    def _subscribe(self, observer: Condition[T] | Watch | Waiter[None], keys: Iterable[int]) -> None:
+    def _subscribe(self, observer: Condition[T] | Stream[object] | Waiter[None], keys: Iterable[int]) -> None:
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._subscription_changed)
         observer._refs = self._subscriptions.add(cast("Condition[T]", observer), keys)
@@ -500,6 +518,36 @@ class Machine(Performer):
             self._subscribe(watch, (ANY,))
         return watch
 
+    def transitions(self, *, buffer: int, overflow: Overflow) -> Transitions:
+        """Return an async iterator over every transition from now on, through a bounded buffer.
+
+        It never blocks the machine: what there is no room for is lost, in the way that `overflow` names.
+
+        Args:
+          buffer: how many transitions may wait to be read.
+          overflow: ``"drop_oldest"`` and ``"drop_newest"`` lose one, and count it in ``dropped``; ``"raise"`` ends the
+            iterator: its reader gets what was buffered, and then `BufferFull`.
+
+        Raises:
+          ValueError: `buffer` is no positive whole number, or `overflow` none of the three.
+          WrongThread: called from another thread.
+
+        Example::
+
+            async for t in machine.transitions(buffer=100, overflow="drop_oldest"):
+                print(t.kind, t.entering, t.leaving)
+        """
+        self._check_thread("transitions")
+        _check_count("buffer", buffer, 1)
+        if overflow not in get_args(Overflow):
+            raise ValueError(f'overflow={overflow!r}: write "drop_oldest", "drop_newest" or "raise"')
+        stream = Transitions(buffer, overflow, self._tick)
+        if self.closed:
+            stream.end()
+        else:
+            self._subscribe(stream, (ANY,))
+        return stream
+
     # ---- Children ---------------------------------------------------------------------------------------------------
 
     @property
@@ -601,16 +649,18 @@ class Machine(Performer):
         if not self._is_started:
             self._nursery.cancel_scope.cancel(f"machine {self.id!r} closed")
         final, self._final = self._final, None
-        if final is not None:
-            self._look(*final)
+        last = self.last_transition
+        # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
+        self._look(*(final or (last._plan, last, None)))
         subscriptions = self._subscriptions
         if subscriptions is not None:
             error = self._closed_error()
             failed: list[Waiter[object]] = []
             for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):
-                if isinstance(observer, Watch):
-                    observer.end()
-                    self._announce(Tracer.waiter_ended, cast("object", observer))
+                if isinstance(observer, Stream):
+                    stream = cast("Stream[object]", observer)
+                    stream.end()
+                    self._announce(Tracer.waiter_ended, stream)
                 else:
                     waiter = cast("Condition[object]", observer)
                     waiter.fail(error)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from threading import get_ident
-from typing import ClassVar, Generic, Protocol, TypeVar, cast, overload
+from typing import ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 import trio
 
 from trsm._core._consensus import Kind
-from trsm._core._errors import MachineClosed, WrongThread
+from trsm._core._errors import BufferFull, MachineClosed, WrongThread
 from trsm._core._ticks import Ticks
 from trsm._core._transition import Transition
 from trsm._protection import protect
@@ -24,9 +26,9 @@ ANY = -1
 """The key of those who look after every transition."""
 CLOSED = -2
 """The key of those who wait for the machine to close."""
-
 PIPES = -10
 """The key of those who tell pipes that the machine closes; they look at nothing."""
+
 
 class Waiter(Generic[T_co]):
     """A condition that is waited for: subscribed since it was made, so that nothing that happens later is missed.
@@ -439,10 +441,74 @@ class Subscriptions:
         return list(found.values())
 
 
-# ---- The latest value -----------------------------------------------------------------------------------------------
+# ---- Streams --------------------------------------------------------------------------------------------------------
 
 
-class Watch:
+class Stream(Generic[T_co]):
+    """An async iterator over what happens in a machine, which it never blocks. One task at a time may iterate it."""
+
+    __slots__ = ("__weakref__", "_is_over", "_is_parked", "_refs", "_task", "_thread")
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+        self._is_over = False
+        self._is_parked = False
+        self._task: trio.lowlevel.Task | None = None
+        """Who is in a step."""
+        self._refs: list[Subscription] = []
+
+    @abstractmethod
+    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+        """Look after a transition."""
+        ...  # an abstract method has no body to run
+
+    @abstractmethod
+    def _has_item(self) -> bool: ...
+
+    @abstractmethod
+    def _item(self) -> T_co:
+        """Return the next item. If there is none, then because it is over."""
+        ...
+
+    def end(self) -> None:
+        """Note that there is no more to come."""
+        self._is_over = True
+        for subscription in self._refs:
+            subscription.drop()
+        self._refs = []
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._is_parked:
+            assert self._task is not None  # who is parked is in a step
+            self._is_parked = False
+            trio.lowlevel.reschedule(self._task)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        name = type(self).__name__.lower()
+        _check_thread(self._thread, f"a {name}()")
+        if self._task is not None:
+            raise trio.BusyResourceError(f"another task is waiting on this {name}(): make one for each task")
+        self._task = trio.lowlevel.current_task()
+        try:
+            if self._has_item() or self._is_over:
+                await trio.lowlevel.checkpoint()
+            else:
+                self._is_parked = True
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            self._task = None
+        return self._item()
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._is_parked = False
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Watch(Stream[Ticks]):
     """An async iterator over a machine's ticks: the present ones first, then always the latest, never a backlog.
 
     It never blocks the machine, and ends quietly when the machine closes. What had moved before and was not yet given
@@ -456,18 +522,13 @@ class Watch:
       WrongThread: iterated in another thread than that of the machine.
     """
 
-    __slots__ = ("__weakref__", "_is_fresh", "_is_over", "_is_parked", "_refs", "_task", "_thread", "_ticks")
+    __slots__ = ("_is_fresh", "_ticks")
 
     def __init__(self, ticks: Callable[[], Ticks]) -> None:
+        super().__init__()
         self._ticks = ticks
-        self._thread = get_ident()
         self._is_fresh = True
         """Whether there are ticks that were not given yet."""
-        self._is_over = False
-        self._is_parked = False
-        self._task: trio.lowlevel.Task | None = None
-        """Who is in a step."""
-        self._refs: list[Subscription] = []
 
     def observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Note that ticks have moved."""
@@ -476,44 +537,73 @@ class Watch:
             self._wake()
         return False
 
-    def end(self) -> None:
-        """Note that the machine has closed."""
-        self._is_over = True
-        for subscription in self._refs:
-            subscription.drop()
-        self._refs = []
-        self._wake()
+    def _has_item(self) -> bool:
+        return self._is_fresh
 
-    def _wake(self) -> None:
-        if self._is_parked:
-            assert self._task is not None  # who is parked is in a step
-            self._is_parked = False
-            trio.lowlevel.reschedule(self._task)
-
-    def __aiter__(self) -> Watch:
-        return self
-
-    async def __anext__(self) -> Ticks:
-        _check_thread(self._thread, "a watch")
-        if self._task is not None:
-            raise trio.BusyResourceError("another task is waiting on this watch(): make one for each task")
-        self._task = trio.lowlevel.current_task()
-        try:
-            if self._is_fresh or self._is_over:
-                await trio.lowlevel.checkpoint()
-            else:
-                self._is_parked = True
-                await trio.lowlevel.wait_task_rescheduled(self._abort)
-        finally:
-            self._task = None
+    def _item(self) -> Ticks:
         if not self._is_fresh:
             raise StopAsyncIteration
         self._is_fresh = False
         return self._ticks()
 
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._is_parked = False
-        return trio.lowlevel.Abort.SUCCEEDED
+
+Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "raise"]
+"""What becomes of a transition that a buffer has no room for."""
+
+
+class Buffer(Stream[T_co]):
+    """A stream of every transition, through a bounded buffer."""
+
+    __slots__ = ("_buffer", "_dropped", "_error", "_limit", "_overflow", "_since")
+
+    def __init__(self, limit: int, overflow: Overflow, since: int) -> None:
+        super().__init__()
+        self._limit = limit
+        self._overflow = overflow
+        self._since = since
+        """The machine's tick when it was made: a transition that was under way is none of its own."""
+        self._buffer: deque[Transition] = deque()
+        self._dropped = 0
+        self._error: BufferFull | None = None
+
+    @property
+    def dropped(self) -> int:
+        """How many transitions there was no room for, so far. Where some are missing, their ticks are."""
+        return self._dropped
+
+    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+        """Keep a transition, and the removal that a fault in it brought."""
+        for one in (transition,) if removal is None else (transition, removal):
+            if one.tick > self._since and self._error is None:
+                self._keep(one)
+        self._wake()
+        return False
+
+    def _keep(self, transition: Transition) -> None:
+        if len(self._buffer) >= self._limit:
+            self._dropped += 1
+            if self._overflow == "drop_newest":
+                return
+            if self._overflow == "raise":
+                self._error = BufferFull(
+                    f"transitions(buffer={self._limit}, overflow='raise'): {transition!r} had no room, so that what "
+                    "follows would have a gap: read faster, or give it a larger buffer"
+                )
+                self.end()
+                return
+            self._buffer.popleft()
+        self._buffer.append(transition)
+
+    def _has_item(self) -> bool:
+        return bool(self._buffer)
+
+    def _item(self) -> T_co:
+        if self._buffer:
+            return cast("T_co", self._buffer.popleft())
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopAsyncIteration
 
 
 protect(__name__)

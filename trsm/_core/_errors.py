@@ -38,6 +38,10 @@ class QueueFull(TrsmError, RuntimeError):
     """The queue holds as many mutations as it may; this one was refused, the accepted ones are all kept."""
 
 
+class BufferFull(TrsmError, RuntimeError):
+    """The reader of a ``transitions(…, overflow="raise")`` was too slow: what it would read next has a gap."""
+
+
 class NotSettled(TrsmError, RuntimeError):
     """A drain went on beyond ``drain_limit`` transitions: some handlers feed themselves."""
 

@@ -60,7 +60,7 @@ class Plan:
     began: tuple[int, ...] = ()
     """States of which an instance begins."""
     touched: int = 0
-    """States that move or are called: what a waiter may have to look at."""
+    """States that move, are called or are asked to go: what an observer may have to look at."""
     negotiation: tuple[Step, ...] = ()
     finals: tuple[Step, ...] = ()
     """``on_exit`` of those leaving, ``on_enter`` of those entering, ``on_change``."""
@@ -96,7 +96,7 @@ def outline(relations: Relations, active: int, request: Request) -> Plan:
         repeats=tuple(members(again)),
         moved=moved,
         began=tuple(members(target & ~active)),
-        touched=moved | verdict.called,
+        touched=moved | verdict.called | (0 if request.kind in BARRING else request.dropped),
         is_followed=is_followed,
         is_quiet=request.kind in ASKED and not is_followed and not changed & error,
     )
@@ -106,5 +106,7 @@ ASKED = frozenset({Kind.ADD, Kind.REMOVE, Kind.SET, Kind.MUTATE})
 """What users ask for."""
 FOLLOWED = ASKED | {Kind.ERROR}
 """What the automatic round follows, if it moved a tick."""
+BARRING = frozenset({Kind.AUTO, Kind.ERROR})
+"""Mutations whose dropped states are only kept out."""
 OPENING = Request(Kind.OPEN)
 """What the first transition of each machine stands for: it mutates nothing."""
