@@ -66,14 +66,20 @@ class Executed(Result):
 class Canceled(Result):
     """The mutation was canceled: nothing has changed. ``reason`` says why, in a sentence, worked out when asked."""
 
-    __slots__ = ("_explain", "_explanation", "_machine", "_reason")
+    __slots__ = ("_explain", "_explanation", "_machine", "_reason", "_request")
 
     def __init__(
-        self, reason: str = "", machine: object = None, explain: Callable[[], Explanation] | None = None
+        self,
+        reason: str = "",
+        machine: object = None,
+        explain: Callable[[], Explanation] | None = None,
+        request: Request | None = None,
     ) -> None:
         self._reason = reason
         self._machine = machine
         """The machine that canceled it, if that was for its relations or handlers."""
+        self._request = request
+        """What was asked, if the relations refused it."""
         self._explain = explain
         self._explanation: Explanation | None = None
 

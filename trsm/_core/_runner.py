@@ -525,7 +525,8 @@ class Runner:
                 transition = self._new_transition(plan, mutation)
                 self._trace(Tracer.resolved, transition, False)
                 return self._canceled(plan, transition, None)
-            return Canceled(machine=self, explain=partial(self._explained, plan.request, plan.active, None))
+            explain = partial(self._explained, plan.request, plan.active, None)
+            return Canceled(machine=self, explain=explain, request=plan.request)
         transition = self._new_transition(plan, mutation)
         if plan.negotiation or self._tracers:
             refusal = self._negotiate(plan, transition)
@@ -536,7 +537,8 @@ class Runner:
         return EXECUTED
 
     def _canceled(self, plan: Plan, transition: Transition, refusal: Refusal | None) -> Canceled:
-        outcome = Canceled(machine=self, explain=partial(self._explained, plan.request, plan.active, refusal))
+        explain = partial(self._explained, plan.request, plan.active, refusal)
+        outcome = Canceled(machine=self, explain=explain, request=plan.request if refusal is None else None)
         if self._tracers:
             self._trace(Tracer.transition_ended, transition, outcome)
         return outcome
