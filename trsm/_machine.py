@@ -22,7 +22,7 @@ from trsm._core._state import State, is_async
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Tracer, checked_tracers
 from trsm._core._transition import Transition as CoreTransition
-from trsm._performer import Performer
+from trsm._performer import Performer, name_of
 from trsm._protection import protect, unprotected
 from trsm._timers import Timers
 from trsm._waiters import ANY, CLOSED, Buffer, Condition, Overflow, Stream, Subscriptions, Waiter, Watch, wake
@@ -128,6 +128,7 @@ class Machine(Performer):
         machine._joined = None
         machine._scopes = None
         machine._slots = None
+        machine._started = None
         machine._subscriptions = None
         machine._task_count = 0
         machine._watchers = False
@@ -695,7 +696,7 @@ class Machine(Performer):
             except BaseException as error:
                 report(error)
             if scope.cancelled_caught:
-                late.append(_name_of(function))
+                late.append(name_of(function))
         if late:
             report(
                 trio.TooSlowError(
@@ -752,12 +753,6 @@ def _check_predicate(predicate: object, written: str, what: str) -> None:
 def _check_count(name: str, value: int, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}={value!r}: write a whole number, {least} or more")
-
-
-def _name_of(function: object) -> str:
-    if isinstance(function, functools.partial):
-        function = cast("functools.partial[object]", function).func
-    return str(getattr(function, "__qualname__", function))
 
 
 protect(__name__)

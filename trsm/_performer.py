@@ -7,32 +7,45 @@ import functools
 import logging
 import types
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, cast
+from typing import ClassVar, TypeVarTuple, cast
 
 import trio
 
 from trsm._core._bits import members
 from trsm._core._consensus import Kind
 from trsm._core._engine import Engine
-from trsm._core._errors import HandlerError, MachineClosed, QueueFull
+from trsm._core._errors import HandlerError, MachineClosed, MutationError, QueueFull, ReadOnly
 from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan, TaskHandler
-from trsm._core._source import CAUSE, Source, bounded
-from trsm._core._state import State
+from trsm._core._runner import READING
+from trsm._core._source import CAUSE, Source, bounded, current_source
+from trsm._core._state import State, is_async
 from trsm._core._tracing import Tracer
 from trsm._core._transition import Transition
-from trsm._protection import protect
+from trsm._protection import protect, unprotected
 from trsm._scopes import StateScope
 from trsm._tasks import Activation, Slot
 from trsm._timers import Deadline, Timers
 
 logger = logging.getLogger("trsm")
 
+Ts = TypeVarTuple("Ts")
+
 
 class Performer(Engine):
     """The half of a machine that performs: it owns the cancel scopes and the tasks that belong to states."""
 
-    __slots__ = ("_context", "_deadlines", "_joined", "_nursery", "_scopes", "_slots", "_task_count", "_timers")
+    __slots__ = (
+        "_context",
+        "_deadlines",
+        "_joined",
+        "_nursery",
+        "_scopes",
+        "_slots",
+        "_started",
+        "_task_count",
+        "_timers",
+    )
 
     _runs_tasks: ClassVar[bool] = True
 
@@ -45,6 +58,8 @@ class Performer(Engine):
     _scopes: dict[tuple[int, bool], dict[trio.CancelScope, None]] | None
     """(state, whether they end when it is active) -> scopes."""
     _slots: dict[int, Slot] | None
+    _started: dict[int, dict[trio.CancelScope, None]] | None
+    """State -> the scopes of what `start_soon` runs while it is active; -1 for as long as the machine lives."""
     _task_count: int
     _timers: Timers
     """The timers of the nursery, which all machines in it share."""
@@ -126,6 +141,7 @@ class Performer(Engine):
             or (number, False) in scopes
             or (number, True) in scopes
             or number in (self._slots or ())
+            or number in (self._started or ())
         )
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
@@ -143,6 +159,10 @@ class Performer(Engine):
                 slot = self._slots.get(number)
                 if slot is not None:
                     slot.end(self._reason_of(number, transition))
+        if self._started is not None:
+            for number in plan.leaving:
+                for scope in self._started.get(number, ()):
+                    scope.cancel(self._reason_of(number, transition))
         for number in members((plan.active ^ plan.target) & self._definition.timed):
             if plan.target >> number & 1:
                 self._start_deadline(number, self._definition.timeouts[number][0])
@@ -158,6 +178,8 @@ class Performer(Engine):
         """Cancel what is left when every state has been deactivated: scopes that wait for one to activate."""
         scopes, self._scopes = self._scopes or {}, None
         reason = f"machine {self.id!r} closed"
+        for scope in (self._started or {}).get(-1, ()):
+            scope.cancel(reason)
         for (number, _), some in scopes.items():
             for scope in some:
                 scope.cancel(reason)
@@ -221,6 +243,101 @@ class Performer(Engine):
                     work = types.MethodType(work, self._bound[handler.place])
                 slot.start(Activation(handler, work, transition, self._source_of(transition, handler)))
 
+    def start_soon(
+        self,
+        function: Callable[[*Ts], Awaitable[object]],
+        /,
+        *args: *Ts,
+        while_active: State[..., object] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Start a task of the machine, which is cancelled with the present instance of a state, or on closing.
+
+        It runs in the machine's nursery, in the context of `open_machine`, and is joined when the machine closes. An
+        exception that it raises activates ``Error``, as that of a state's ``task`` does. Unlike such a task it is
+        started once, here, and waits for no other: it may overlap those of the next instance while it cleans up.
+
+        Args:
+          function: an async function.
+          args: what it is called with.
+          while_active: the state whose present instance it belongs to. If that ends before the task's first step, it
+            never runs. Default: none, it belongs to the machine.
+          name: what messages and causes call it. Default: the function's qualified name.
+
+        Raises:
+          TypeError: `function` is not async, or `name` no string.
+          MutationError: `while_active` is inactive.
+          UnknownState: it is not a state of the schema.
+          MachineClosed: this machine is closing or closed.
+          ReadOnly, WrongThread: as for ``add``.
+
+        Example::
+
+            @Link.Connected.on_enter
+            def listen(self, t: trsm.Transition) -> None:
+                t.machine.start_soon(self.read, t.args["stream"], while_active=Link.Connected)
+        """
+        self._check_thread("start_soon")
+        if self._phase == READING:
+            raise ReadOnly(self._read_only("start_soon"))
+        if not is_async(function):
+            raise TypeError(f"start_soon({function!r}): pass an async function, and its arguments after it")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"start_soon(name={name!r}): write a string, or leave it out")
+        number = -1 if while_active is None else self._definition.number(while_active, "start_soon(while_active=…)")
+        if self._closing:
+            raise MachineClosed(f"start_soon: {self._closing_reason()}, and a task cannot outlive it", self)
+        if number >= 0 and not self._active >> number & 1:
+            raise MutationError(
+                f"start_soon(…, while_active={while_active}): {while_active} is inactive, so that the task would never "
+                f"run; add it first, or start the task in an on_enter handler of {while_active}"
+            )
+        label = name or name_of(function)
+        began = self.last_transition if number < 0 else self._beginning(number)
+        called = tuple(map(str, began.called))
+        cause = bounded(Source(self.id, began.tick, began.kind, called, label, current_source()))
+        scope = trio.CancelScope()
+        if self._started is None:
+            self._started = {}
+        self._started.setdefault(number, {})[scope] = None
+        if number >= 0:
+            self._watched |= 1 << number
+
+        @trio.lowlevel.enable_ki_protection
+        async def run() -> None:
+            try:
+                with scope:
+                    if scope.cancel_called:
+                        return
+                    CAUSE.set(cause)
+                    error: BaseException | None = None
+                    try:
+                        self._announce(Tracer.task_started, began, label)
+                        await unprotected(function(*args))
+                    except BaseException as raised:
+                        error = raised
+                    self._announce(Tracer.task_ended, began, label, error)
+                    left = None if error is None else self._task_error(error, while_active)
+                    try:
+                        if left is not None:
+                            raise left
+                    finally:
+                        del error, left  # its traceback holds this frame, which would be a circle
+            finally:
+                self._forget_task(while_active, scope)
+                self.task_ended()
+
+        self.spawn(run, label)
+
+    def _forget_task(self, state: State[..., object] | None, scope: trio.CancelScope) -> None:
+        number = -1 if state is None else self._definition.number(state, "start_soon")
+        assert self._started is not None  # it holds the scope
+        del self._started[number][scope]
+        if not self._started[number]:
+            del self._started[number]
+            if number >= 0:
+                self._unwatch(number)
+
     def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
         """Start a task in the machine's nursery, in the context of `open_machine`. For trsm itself."""
         self._task_count += 1
@@ -277,6 +394,10 @@ class Performer(Engine):
 
     def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
         """Report the exceptions of a task, and return what is left for trio. For trsm itself."""
+        return self._task_error(error, self._definition.states[handler.state])
+
+    def _task_error(self, error: BaseException, state: State[..., object] | None) -> BaseException | None:
+        """Make the exceptions of a task, which belongs to a state or to none, errors of the machine."""
         rest = without_closed(error, self)
         errors: Exception | None
         left: BaseException | None
@@ -286,7 +407,8 @@ class Performer(Engine):
             errors, left = (rest, None) if isinstance(rest, Exception) else (None, rest)
         if errors is None:
             return left
-        if self._definition.errors >> handler.state & 1 and not self._closing:
+        number = self._definition.error + 1 if state is None else self._definition.number(state, "task")
+        if self._definition.errors >> number & 1 and not self._closing:
             self._unhandled_error(errors)  # errors of an error handler are not caught again
             self._drain(None)
         else:
@@ -305,6 +427,13 @@ def without_closed(error: BaseException, machine: object) -> BaseException | Non
         taken, rest = group.split(is_closed)
         return group if taken is None else rest  # `split` copies a group even where it takes nothing
     return None if is_closed(error) else error
+
+
+def name_of(function: object) -> str:
+    """Return the qualified name of a function, also of one inside a partial."""
+    if isinstance(function, functools.partial):
+        function = cast("functools.partial[object]", function).func
+    return str(getattr(function, "__qualname__", function))
 
 
 for _module in ("trsm._core._runner", "trsm._core._engine", __name__):
