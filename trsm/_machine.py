@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, TypeVar, cast, get_args
 
@@ -105,6 +105,7 @@ class Machine(Performer):
         context: contextvars.Context,
         parent: Machine | None,
         cleanup_timeout: float,
+        snapshot: Mapping[str, object] | None,
     ) -> Machine:
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
@@ -132,6 +133,8 @@ class Machine(Performer):
         machine._subscriptions = None
         machine._task_count = 0
         machine._watchers = False
+        if snapshot is not None:
+            machine._restore(snapshot)
         if parent is not None:
             if parent._children is None:
                 parent._children = {}
@@ -577,6 +580,7 @@ class Machine(Performer):
         queue_limit: int = 1000,
         drain_limit: int = 10_000,
         handler_budget: float = 0.1,
+        snapshot: Mapping[str, object] | None = None,
     ) -> Machine:
         """Start a machine that lives in the nursery of this one, or of its nearest ancestor with a block.
 
@@ -600,7 +604,17 @@ class Machine(Performer):
         watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
         words = checked_tags(tags)
         child = Machine._made(
-            schema, handlers, id, limits, watching, words, self._nursery, self._context, self, self._cleanup_timeout
+            schema,
+            handlers,
+            id,
+            limits,
+            watching,
+            words,
+            self._nursery,
+            self._context,
+            self,
+            self._cleanup_timeout,
+            snapshot,
         )
         self._task_count += 1  # it is joined as a task is
         child._announce(Tracer.machine_opened)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import cast
@@ -32,12 +32,17 @@ def open_machine(
     drain_limit: int = 10_000,
     handler_budget: float = 0.1,
     cleanup_timeout: float = 30.0,
+    snapshot: Mapping[str, object] | None = None,
 ) -> AbstractAsyncContextManager[Machine]:
     """Open a machine for the length of an ``async with`` block, with a nursery of its own.
 
     When the block is left, the machine closes: every state is deactivated, tasks are cancelled and joined, cleanups
     run. Leaving *cancels* what still runs, unlike leaving a nursery: wait in the body for what you want to see done.
     Nothing of the machine runs any more afterwards. Opening activates nothing.
+
+    With ``snapshot`` it goes on where that was taken: ticks and active states are as they were, what was left of
+    timeouts is left, and tasks of active states are started again. No ``on_enter`` runs. ``last_transition`` then has
+    the restored states as entering, and ``machine.error`` is a `RestoredError`.
 
     Checkpoints: opening is none; leaving is a schedule point.
 
@@ -55,12 +60,14 @@ def open_machine(
       drain_limit: how many transitions one outermost call may lead to. Default 10,000.
       handler_budget: seconds after which a handler is reported to tracers as slow. Default 0.1.
       cleanup_timeout: seconds that all cleanups together may take. Default 30.
+      snapshot: what `Machine.snapshot` returned, of this schema or of one whose states are all in it. Default: none.
 
     Raises:
       TypeError: ``schema`` is no schema, ``parent`` no machine, ``id`` no string, ``tracers`` are none, or ``tags`` or
         ``log_args`` no words.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
+      SnapshotError: on entering, ``snapshot`` is none, or not one of this schema; the message names the field.
       MachineClosed: the parent is closing or closed.
       WrongThread: the parent belongs to another thread.
       ExceptionGroup: on leaving, the errors that nothing handled, flat and in order; the body's own exception joins as
@@ -88,7 +95,7 @@ def open_machine(
                 raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
         context = contextvars.copy_context()
         return Machine._made(
-            schema, handlers, id, limits, watching, words, nursery, context, parent, float(cleanup_timeout)
+            schema, handlers, id, limits, watching, words, nursery, context, parent, float(cleanup_timeout), snapshot
         )
 
     return _Block(made)

@@ -6,7 +6,7 @@ import contextvars
 import functools
 import logging
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, TypeVarTuple, cast
 
 import trio
@@ -194,10 +194,24 @@ class Performer(Engine):
         self._deadlines[number] = self._timers.start(self, state, trio.current_time() + seconds)
 
     def _drop_deadline(self, number: int) -> None:
-        assert self._deadlines is not None  # it holds every active state that has a timeout, until that is over
-        deadline = self._deadlines.pop(number, None)
+        deadline = None if self._deadlines is None else self._deadlines.pop(number, None)
         if deadline is not None:
             deadline.drop()
+
+    def _seconds_left(self) -> dict[int, float | None]:
+        deadlines = self._deadlines or {}
+        return {
+            number: max(0.0, deadlines[number].at - trio.current_time()) if number in deadlines else None
+            for number in members(self._active & self._definition.timed)
+        }
+
+    def _reopened(self, plan: Plan, transition: Transition, left: Mapping[int, float | None]) -> None:
+        self._start_tasks(plan, transition)
+        for number in plan.entering:
+            if self._definition.timed >> number & 1:
+                seconds = left.get(number, self._definition.timeouts[number][0])
+                if seconds is not None:
+                    self._start_deadline(number, seconds)
 
     def timed_out(self, state: State[..., object]) -> None:
         """Deactivate a state whose timeout is over, and add what is declared to come then. For trsm itself.

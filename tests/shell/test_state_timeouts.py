@@ -359,6 +359,42 @@ async def test_dropped_entries_before_and_behind_the_first(autojump_clock: MockC
         assert machine.active_states == ()
 
 
+async def test_dropped_entries_among_those_that_are_due(autojump_clock: MockClock) -> None:
+    """Of several deadlines at one time, one that was dropped is passed over."""
+
+    class Many(Schema):
+        First = State(timeout=1)
+        Second = State(timeout=1)
+        Third = State(timeout=1)
+        Long = State(timeout=5)
+
+    async with trsm.open_machine(Many) as machine:
+        machine.add(Many.First)
+        machine.add(Many.Second)
+        machine.add(Many.Third)
+        machine.add(Many.Long)
+        machine.remove(Many.Second)
+        assert len(machine._timers) == 4
+        await trio.sleep(2)
+        assert machine.active_states == (Many.Long,)
+        assert machine.tick(Many.Second) == 2
+        assert len(machine._timers) == 1
+
+
+async def test_a_timer_task_that_was_cancelled_is_not_needed_to_drop_deadlines() -> None:
+    """Outer cancellation ends it before the machine closes; the shielded body still changes states."""
+    with trio.CancelScope() as scope:
+        async with trsm.open_machine(Approval) as machine:
+            machine.add(Approval.Debounce, Approval.Busy)
+            await wait_all_tasks_blocked()
+            with trio.CancelScope(shield=True):
+                scope.cancel()
+                await wait_all_tasks_blocked()
+                assert timer_tasks() == []
+                machine.remove(Approval.Debounce)
+                assert len(machine._timers) == 1
+
+
 async def test_closing_drops_the_deadlines() -> None:
     """A closed machine waits for nothing, and needs no collector."""
     gc.disable()

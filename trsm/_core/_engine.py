@@ -6,14 +6,14 @@ nursery, scopes, waiters and tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from threading import get_ident
 from typing import Literal, cast
 
 from trsm._core._bits import members
 from trsm._core._consensus import Kind, Request
-from trsm._core._errors import MutationError, ReadOnly, listed
+from trsm._core._errors import MutationError, ReadOnly, SnapshotError, listed
 from trsm._core._groups import Group
 from trsm._core._handlers import table_of
 from trsm._core._limits import checked_limits, checked_tags
@@ -30,6 +30,7 @@ from trsm._core._plan import OPENING, Plan
 from trsm._core._reasons import Explanation
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
+from trsm._core._snapshots import read_snapshot, taken
 from trsm._core._source import CAUSE, Source, current_source
 from trsm._core._state import Call, State
 from trsm._core._ticks import Journal, Ticks
@@ -80,11 +81,13 @@ class Engine(Runner):
       tracers: `Tracer` objects.
       tags: words of yours, one or several. Default: none.
       log_args: the names of arguments whose values may be logged, see `LogTracer`. Default: none.
+      snapshot: what `snapshot` returned, to go on from there. Default: none, nothing is active.
 
     Raises:
       TypeError: ``schema`` is no schema, ``id`` no string, ``tracers`` are none, or ``tags`` or ``log_args`` no words.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
+      SnapshotError: ``snapshot`` is none, or not one of this schema; the message names the field.
 
     Example::
 
@@ -106,12 +109,15 @@ class Engine(Runner):
         tracers: Iterable[Tracer] = (),
         tags: str | Iterable[str] = (),
         log_args: Iterable[str] = (),
+        snapshot: Mapping[str, object] | None = None,
     ) -> None:
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
         watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
         self._start(schema, handlers, id, limits, watching, checked_tags(tags))
+        if snapshot is not None:
+            self._restore(snapshot)
         self._announce(Tracer.machine_opened)
 
     # ---- What it is -------------------------------------------------------------------------------------------------
@@ -628,6 +634,78 @@ class Engine(Runner):
         if self._phase == RUNNING:
             return self._enqueue(mutation, first)
         return self._drain(mutation)
+
+    # ---- Snapshots --------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, object]:
+        """Return what the machine is now, as plain data ready for JSON; ``snapshot=`` of `open_machine` restores it.
+
+        It holds all ticks, the args instances that active states were called with (of a multi state, by the call that
+        began the instance), what is left of timeouts, and the type and text of ``machine.error``. Handlers, free
+        keywords and children are not part of it: what a restarted task needs belongs in its state's args class.
+
+        Raises:
+          SnapshotError: in a transition, or while something is queued; on a machine that is closing or closed; an args
+            instance is not of an attrs class or dataclass, or a field of it is nothing that JSON gives back as it was.
+          WrongThread: called from another thread.
+
+        Example::
+
+            path.write_text(json.dumps(machine.snapshot()))
+            ...
+            async with trsm.open_machine(Job, snapshot=json.loads(path.read_text())) as machine:
+                ...
+        """
+        self._check_thread("snapshot")
+        if self._closing:
+            raise SnapshotError(f"snapshot: {self._closing_reason()}, and its states have left: take it before")
+        if self._phase != IDLE or self._queue or self._firsts or self._faults:
+            raise SnapshotError(
+                f"snapshot of machine {self.id!r} in a transition, which is half of something: take it when the "
+                "mutation has returned, or in a task"
+            )
+        calls: dict[int, object] = {}
+        for number in members(self._active):
+            began = self._beginning(number)
+            passed = None if began._mutation is None else began._mutation.calls
+            then = began._definition.number(self._definition.states[number], "snapshot")
+            if passed is not None and then in passed:
+                calls[number] = passed[then]
+        return taken(self._definition, self._tick, self._ticks, calls, self._seconds_left(), self._error)
+
+    def _restore(self, snapshot: Mapping[str, object]) -> None:
+        """Become what a snapshot says; nothing is mutated, and no handler is called."""
+        definition = self._definition
+        restored = read_snapshot(definition, snapshot)
+        self._tick, self._ticks, self._active = restored.tick, restored.ticks, restored.active
+        self._error = restored.error
+        self._began = [None for _ in restored.ticks]
+        errors = restored.active & definition.errors
+        # Those that came with an error find it in their transition; the others have none.
+        last = self._reopen(restored.active & ~errors, restored.calls, None, restored.left)
+        self._reopen(errors, restored.calls, restored.error, restored.left)
+        self._last = last
+
+    def _reopen(
+        self, entering: int, calls: dict[int, object], error: Exception | None, left: Mapping[int, float | None]
+    ) -> Transition:
+        """Let a transition stand for those that began these instances, in the machine that was."""
+        order = self._definition.relations.in_order(entering)
+        tasks = tuple(number for number in order if number in self._table.tasks)
+        plan = Plan(OPENING, self._active, accepted=True, target=self._active, entering=order, began=order, tasks=tasks)
+        transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
+        assert self._began is not None  # it was made for this
+        for number in order:
+            self._began[number] = transition
+        self._reopened(plan, transition, left)
+        return transition
+
+    def _seconds_left(self) -> dict[int, float | None]:
+        """Return what is left of the timeouts of active states; None for one that is over. An engine has no clock."""
+        return {}
+
+    def _reopened(self, plan: Plan, transition: Transition, left: Mapping[int, float | None]) -> None:
+        """Called when a restore has made states active."""
 
     # ---- Closing ----------------------------------------------------------------------------------------------------
 
