@@ -154,16 +154,17 @@ class Pipe:
             raise MutationError(f"sync() of {self!r}, which carries nothing any more: open another")
         source._check_thread("sync of a pipe")
         # In the order in which they would have entered, so that what the target's states require is there before them.
-        numbers = source._definition.relations.in_order(source._active)
-        present = [here for here in (source.schema.states[number] for number in numbers) if here in self._pairs]
+        numbers = {source._definition.number(here, "sync"): here for here in self._pairs}
+        order = source._definition.relations.in_order(source._active)
+        present = {numbers[number]: number for number in order if number in numbers}
         self._held = set(present)
         wanted = {self._pairs[here] for here in present}
         for there in dict.fromkeys(self._pairs.values()):
             if there not in wanted and target.is_active(there):
                 self._hand_over("remove", there, there, {})
-        for here in present:
+        for here, number in present.items():
             if target.is_inactive(self._pairs[here]):
-                self._add(here, source._youngest(1 << source._definition.number(here, "sync")))
+                self._add(here, source._youngest(1 << number))
 
     def close(self) -> None:
         """Carry nothing any more; what was carried stays. Doing so twice is fine.

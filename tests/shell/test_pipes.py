@@ -682,6 +682,17 @@ async def test_pipe_made_late() -> None:
         assert opened.statistics().carried == 3
 
 
+async def test_sync_of_a_restored_source() -> None:
+    """What a snapshot has kept of the arguments is carried."""
+    async with trsm.open_machine(Source) as source, trsm.open_machine(Target) as target:
+        source.add(Source.Ready)
+        source.add(Source.Ordered(number=3))
+        async with trsm.open_machine(Source, snapshot=source.snapshot()) as again:
+            trsm.pipe(again, (Source.Ready, Source.Ordered), target, sync=True)
+            assert target.is_active(Target.Ready)
+            assert target.last_transition.args_of(Target.Ordered) == Order(3)
+
+
 async def test_sync_when_opened() -> None:
     """The same, by the argument of `pipe`; and what leaves afterwards is carried."""
     async with trsm.open_machine(Source) as source, trsm.open_machine(Target) as target:
