@@ -155,3 +155,15 @@ def engines() -> None:
     engine = trsm.Engine(Fetch, Handlers())
     assert_type(engine.add(Fetch.Idle), trsm.Result)
     assert_type(engine.last_transition.source, trsm.Source | None)
+
+
+async def pipes(source: trsm.Machine, target: trsm.Machine) -> None:
+    assert_type(trsm.pipe(source, Fetch.Idle, target), trsm.Pipe)
+    trsm.pipe(source, Fetch.Fetching, target, Fetch.Fetching, sync=True)
+    trsm.pipe(source, (Fetch.Idle, Fetch.Fetching), target, [Fetch.Fetched, Fetch.Idle])
+    opened = trsm.pipe(source, {Fetch.Idle: Fetch.Idle, Fetch.Fetching: Fetch.Fetched}, target)
+    assert_type(opened.refusals, tuple[trsm.PipeRefusal, ...])
+    assert_type(opened.statistics().carried, int)
+    assert_type(opened.source, trsm.Machine | None)
+    assert_type(await trsm.retry(lambda: source.add(Fetch.Idle)), trsm.Result)
+    await trsm.retry(lambda: source.remove(Fetch.Idle), tries=3, deadline=10, until=source.when(Fetch.Idle))

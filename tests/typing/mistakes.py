@@ -66,3 +66,11 @@ async def machines(t: Transition) -> None:
         t.nothing  # mistake: no such attribute
     trsm.open_machine(Fetch.Idle)  # mistake: no schema
     trsm.Engine(3)  # mistake: no schema
+
+
+async def pipes(source: trsm.Machine, target: trsm.Machine) -> None:
+    trsm.pipe(source, "Idle", target)  # mistake: no state
+    trsm.pipe(source, Fetch.Idle, trsm.Engine(Fetch))  # mistake: no machine
+    await trsm.retry(source.add(Fetch.Idle))  # mistake: no function
+    await trsm.retry(lambda: source.when(Fetch.Idle))  # mistake: no result
+    await trsm.retry(lambda: source.add(Fetch.Idle), until=3)  # mistake: no waiter
