@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar, cast, get_args
 
 import trio
 
-from trsm._core._bits import members
+from trsm._core._bits import members, union
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
 from trsm._core._logging import log_tracers
@@ -224,17 +224,24 @@ class Machine(Performer):
     def _subscription_changed(self, key: int, is_present: bool) -> None:
         if key == ANY:
             self._watchers = is_present
-            if is_present:
-                self._watched = -1
-            else:
-                self._watched = sum(
-                    1 << number for number in range(len(self._definition.states)) if self._is_watched(number)
-                )
+            self._watch_anew()
         elif key >= 0:
             if is_present:
                 self._watched |= 1 << key
             else:
                 self._unwatch(key)
+
+    def _renumber(self, places: list[int], before: type[Schema]) -> None:
+        super()._renumber(places, before)
+        if self._subscriptions is not None:
+            self._subscriptions.renumber(places)
+        self._watch_anew()
+
+    def _watch_anew(self) -> None:
+        """Work out which states somebody looks at."""
+        self._watched = (
+            -1 if self._watchers else union(1 << n for n in range(len(self._definition.states)) if self._is_watched(n))
+        )
 
     def _look(self, plan: Plan, transition: CoreTransition, removal: CoreTransition | None) -> None:
         """Let everyone look who subscribed to what a transition touched, and wake those whose condition came true."""
@@ -280,12 +287,12 @@ class Machine(Performer):
     def _condition(
         self,
         doing: str,
-        keys: Iterable[int],
-        look: Callable[[CoreTransition, CoreTransition | None], T | None],
+        mask: int,
+        look: Callable[[int, CoreTransition, CoreTransition | None], T | None],
         born: Callable[[], T | None] | None,
     ) -> Waiter[T]:
         self._check_thread(doing)
-        waiter = Condition[T](look, self._tick if born is None else -1)
+        waiter = Condition[T](look, mask, self._tick if born is None else -1)
         if born is not None:
             try:
                 with self._reading():
@@ -301,7 +308,7 @@ class Machine(Performer):
         if self.closed:
             waiter.fail(self._closed_error())
         else:
-            self._subscribe(waiter, keys)
+            self._subscribe(waiter, members(mask) if mask else (ANY,))
         return waiter
 
     def _now(self) -> Ticks:
@@ -353,7 +360,7 @@ class Machine(Performer):
             _check_predicate(where, f"when(…, where={where!r})", "the transition")
         is_forward = where is not None or bool(args)
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             if self._active & mask != mask or (is_forward and not _fits(transition, mask, args)):
                 return None
             return transition if where is None or where(cast("Transition", transition)) else None
@@ -361,7 +368,7 @@ class Machine(Performer):
         def born() -> Transition | None:
             return self._youngest(mask) if self._holding() & mask == mask else None
 
-        return self._condition("when", members(mask), _typed(look), None if is_forward else born)
+        return self._condition("when", mask, _typed(look), None if is_forward else born)
 
     def when_not(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until none of these states is active, as seen after a transition.
@@ -370,7 +377,7 @@ class Machine(Performer):
         """
         mask = self._mask(states, "when_not")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             if self._active & mask:
                 return None
             return transition if removal is None or not transition._plan.target & mask else removal
@@ -378,19 +385,19 @@ class Machine(Performer):
         def born() -> Transition | None:
             return None if self._holding() & mask else self.last_transition
 
-        return self._condition("when_not", members(mask), _typed(look), born)
+        return self._condition("when_not", mask, _typed(look), born)
 
     def when_any(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until at least one of these states is active, as seen after a transition; else as `when_not`."""
         mask = self._mask(states, "when_any")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             return transition if self._active & mask else None
 
         def born() -> Transition | None:
             return self.last_transition if self._holding() & mask else None
 
-        return self._condition("when_any", members(mask), _typed(look), born)
+        return self._condition("when_any", mask, _typed(look), born)
 
     def when_tick(self, state: State[..., object], tick: int) -> Waiter[Transition]:
         """Wait until the tick of a state is at least `tick`; it sees every tick, however short.
@@ -422,18 +429,19 @@ class Machine(Performer):
         return self._when_tick("when_ticks", number, self._now()._values[number] + ticks)
 
     def _when_tick(self, doing: str, number: int, tick: int) -> Waiter[Transition]:
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            reached = self._ticks[number]
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+            state = mask.bit_length() - 1
+            reached = self._ticks[state]
             if reached < tick:
                 return None
-            if removal is not None and reached - (removal._plan.moved >> number & 1) < tick:
+            if removal is not None and reached - (removal._plan.moved >> state & 1) < tick:
                 return removal  # what a fault brought was the last step of it
             return transition
 
         def born() -> Transition | None:
             return self.last_transition if self._now()._values[number] >= tick else None
 
-        return self._condition(doing, (number,), _typed(look), born)
+        return self._condition(doing, 1 << number, _typed(look), born)
 
     def when_next(self, state: State[..., object]) -> Waiter[Transition]:
         """Wait for the next transition in which a state activates, or a multi state is called again, however short.
@@ -442,10 +450,10 @@ class Machine(Performer):
         """
         number = self._definition.number(state, "when_next")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            return transition if number in transition._plan.entering else None
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+            return transition if mask.bit_length() - 1 in transition._plan.entering else None
 
-        return self._condition("when_next", (number,), _typed(look), None)
+        return self._condition("when_next", 1 << number, _typed(look), None)
 
     def when_query(self, query: Callable[[Ticks], bool]) -> Waiter[Transition]:
         """Wait until a predicate on the ticks is true; it is asked now, and once after each transition that moved one.
@@ -465,7 +473,7 @@ class Machine(Performer):
         """
         _check_predicate(query, f"when_query({query!r})", "the ticks")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             if not transition._plan.moved or not query(self.ticks):
                 return None
             return transition if removal is None else removal
@@ -473,7 +481,7 @@ class Machine(Performer):
         def born() -> Transition | None:
             return self.last_transition if query(self._now()) else None
 
-        return self._condition("when_query", (ANY,), _typed(look), born)
+        return self._condition("when_query", 0, _typed(look), born)
 
     def when_error(self, state: State[..., object] | None = None) -> Waiter[Exception]:
         """Wait for the next exception that becomes a state: any, or one that `state` takes. It only watches.
@@ -486,15 +494,15 @@ class Machine(Performer):
         if not self._definition.errors >> number & 1:
             raise ValueError(f"when_error({state}): {state} is no ErrorState; wait with machine.when({state})")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> Exception | None:
-            return transition.error if number in transition._plan.entering else None
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> Exception | None:
+            return transition.error if mask.bit_length() - 1 in transition._plan.entering else None
 
-        return self._condition("when_error", (number,), look, None)
+        return self._condition("when_error", 1 << number, look, None)
 
     def when_closed(self) -> Waiter[None]:
         """Wait until the machine has closed, its body and tasks have ended and its cleanups have run. Never fails."""
         self._check_thread("when_closed")
-        waiter = Condition[None](lambda transition, removal: None)
+        waiter = Condition[None](lambda mask, transition, removal: None)
         if self._is_joined:
             waiter._end(None, None)
         else:
@@ -738,10 +746,10 @@ class Machine(Performer):
 
 
 def _typed(
-    look: Callable[[CoreTransition, CoreTransition | None], CoreTransition | None],
-) -> Callable[[CoreTransition, CoreTransition | None], Transition | None]:
+    look: Callable[[int, CoreTransition, CoreTransition | None], CoreTransition | None],
+) -> Callable[[int, CoreTransition, CoreTransition | None], Transition | None]:
     """Every transition of a `Machine` is a `Transition` of this module: ``_transition_type`` says so."""
-    return cast("Callable[[CoreTransition, CoreTransition | None], Transition | None]", look)
+    return cast("Callable[[int, CoreTransition, CoreTransition | None], Transition | None]", look)
 
 
 _MISSING = object()

@@ -11,13 +11,14 @@ from typing import ClassVar, TypeVarTuple, cast
 
 import trio
 
-from trsm._core._bits import members
+from trsm._core._bits import members, renumbered
 from trsm._core._consensus import Kind
 from trsm._core._engine import Engine
 from trsm._core._errors import HandlerError, MachineClosed, MutationError, QueueFull, ReadOnly
 from trsm._core._mutation import Mutation
-from trsm._core._plan import Plan, TaskHandler
+from trsm._core._plan import Plan
 from trsm._core._runner import READING
+from trsm._core._schema import Schema
 from trsm._core._source import CAUSE, Source, bounded, current_source
 from trsm._core._state import State, is_async
 from trsm._core._tracing import Tracer
@@ -77,7 +78,7 @@ class Performer(Engine):
           WrongThread: called from another thread.
         """
         self._check_thread("while_active")
-        return self._state_scope(self._definition.number(state, "while_active"), ends_active=False)
+        return self._state_scope(state, "while_active", ends_active=False)
 
     def while_inactive(self, state: State[..., object]) -> StateScope:
         """Return a context manager over a trio cancel scope that ends when `state` activates, or the machine closes.
@@ -85,16 +86,19 @@ class Performer(Engine):
         Otherwise as `while_active`.
         """
         self._check_thread("while_inactive")
-        return self._state_scope(self._definition.number(state, "while_inactive"), ends_active=True)
+        return self._state_scope(state, "while_inactive", ends_active=True)
 
-    def _state_scope(self, number: int, *, ends_active: bool) -> StateScope:
+    def _state_scope(self, state: State[..., object], doing: str, *, ends_active: bool) -> StateScope:
+        # By its state: it may have another number when the scope is entered or left.
+        known = self._definition.states[self._definition.number(state, doing)]
         return StateScope(
-            functools.partial(self._enter_scope, number, ends_active),
-            functools.partial(self._leave_scope, number, ends_active),
+            functools.partial(self._enter_scope, known, ends_active),
+            functools.partial(self._leave_scope, known, ends_active),
         )
 
-    def _enter_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
+    def _enter_scope(self, state: State[..., object], ends_active: bool, scope: trio.CancelScope) -> None:
         self._check_thread("while_inactive" if ends_active else "while_active")
+        number = self._definition.number(state, "while_active")
         scope.__enter__()
         over: str | None = None
         if self.closed:
@@ -110,17 +114,17 @@ class Performer(Engine):
             self._scopes.setdefault((number, ends_active), {})[scope] = None
             self._watched |= 1 << number
         if self._tracers:
-            state = self._definition.states[number]
             try:
                 self._announce(Tracer.scope_entered, state)
                 if over is not None:
                     self._announce(Tracer.scope_ended, state, over)
             except BaseException as error:  # what a tracer raised that is no `Exception`: there will be no `with`
-                self._leave_scope(number, ends_active, scope)
+                self._leave_scope(state, ends_active, scope)
                 scope.__exit__(type(error), error, error.__traceback__)
                 raise
 
-    def _leave_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
+    def _leave_scope(self, state: State[..., object], ends_active: bool, scope: trio.CancelScope) -> None:
+        number = self._definition.number(state, "while_active")
         scopes = (self._scopes or {}).get((number, ends_active))
         if scopes is not None and scope in scopes:
             del scopes[scope]
@@ -184,6 +188,22 @@ class Performer(Engine):
             for scope in some:
                 scope.cancel(reason)
             self._announce(Tracer.scope_ended, self._definition.states[number], reason)
+
+    def _renumber(self, places: list[int], before: type[Schema]) -> None:
+        if self._scopes is not None:
+            self._scopes = {(places[number], ends): some for (number, ends), some in self._scopes.items()}
+        if self._slots is not None:
+            self._slots = {places[number]: slot for number, slot in self._slots.items()}
+        if self._started is not None:
+            self._started = {-1 if number < 0 else places[number]: some for number, some in self._started.items()}
+        if self._deadlines is not None:
+            self._deadlines = {places[number]: deadline for number, deadline in self._deadlines.items()}
+        was_timed = renumbered(before._definition.timed, places)
+        timed = self._definition.timed
+        for number in members(was_timed & ~timed):
+            self._drop_deadline(number)
+        for number in members(timed & ~was_timed & self._active):
+            self._start_deadline(number, self._definition.timeouts[number][0])
 
     # ---- Timeouts ---------------------------------------------------------------------------------------------------
 
@@ -384,11 +404,13 @@ class Performer(Engine):
         else:
             self._fault(error, activation.source)
 
-    def task_returned(self, handler: TaskHandler, value: object) -> None:
+    def task_returned(self, activation: Activation, value: object) -> None:
         """Add the state of ``then=``. For trsm itself."""
-        if handler.then < 0:
+        handler = activation.handler
+        if activation.then is None:
             return
-        state = self._definition.states[handler.then]
+        number = self._definition.number(activation.then, "then")
+        state = self._definition.states[number]
         calls: dict[int, object] | None = None
         if state._args is not None:
             if isinstance(state._args, type) and not isinstance(value, state._args):
@@ -397,18 +419,18 @@ class Performer(Engine):
                     f"task {handler.name} (then={state}) returned {value!r}: {state} takes {wanted}, so return an "
                     f"instance of {wanted}"
                 )
-                self.task_failed(handler, error)
+                self.task_failed(activation, error)
                 return
-            calls = {handler.then: value}
-        request = self._definition.request(Kind.ADD, 1 << handler.then)
+            calls = {number: value}
+        request = self._definition.request(Kind.ADD, 1 << number)
         result = self._submit_mutation(Mutation(request, calls=calls, result=value), first=False)
         if result.canceled:
             logger.warning("machine %r: then=%s of task %s was refused: %r", self.id, state, handler.name, result)
             self._announce(Tracer.then_refused, state, result)
 
-    def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
+    def task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
         """Report the exceptions of a task, and return what is left for trio. For trsm itself."""
-        return self._task_error(error, self._definition.states[handler.state])
+        return self._task_error(error, activation.state)
 
     def _task_error(self, error: BaseException, state: State[..., object] | None) -> BaseException | None:
         """Make the exceptions of a task, which belongs to a state or to none, errors of the machine."""

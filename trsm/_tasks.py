@@ -13,6 +13,7 @@ import trio
 
 from trsm._core._plan import TaskHandler
 from trsm._core._source import CAUSE, Source
+from trsm._core._state import State
 from trsm._core._transition import Transition
 from trsm._protection import protect, unprotected
 
@@ -20,11 +21,11 @@ from trsm._protection import protect, unprotected
 class Owner(Protocol):
     """The machine, as its tasks see it."""
 
-    def task_returned(self, handler: TaskHandler, value: object) -> None:
+    def task_returned(self, activation: Activation, value: object) -> None:
         """Do what ``then=`` asks for."""
         ...  # a protocol's methods have no body to run
 
-    def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
+    def task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
         """Turn exceptions into errors of the machine; return what is none."""
         ...
 
@@ -58,6 +59,16 @@ class Activation:
     """The task's function, with the object that it belongs to: called with the transition, it gives an awaitable."""
     transition: Transition
     source: Source
+
+    @property
+    def state(self) -> State[..., object]:
+        """The state that the task belongs to; the handler's numbers are of the schema its transition was made on."""
+        return self.transition._definition.states[self.handler.state]
+
+    @property
+    def then(self) -> State[..., object] | None:
+        """The state that comes when the task returns."""
+        return None if self.handler.then < 0 else self.transition._definition.states[self.handler.then]
 
     @property
     def same(self) -> tuple[int, ...]:
@@ -178,7 +189,6 @@ class Instance:
 
     async def run(self, activation: Activation) -> None:
         """Run one task from its first step to its last, whatever becomes of it."""
-        handler = activation.handler
         owner = self.slot.owner
         try:
             with trio.CancelScope() as scope:
@@ -199,7 +209,7 @@ class Instance:
                     finally:
                         self.slot.done()
                 except BaseException as error:
-                    left = owner.task_failed(handler, error)
+                    left = owner.task_failed(activation, error)
                     try:
                         if left is error:
                             raise
@@ -209,7 +219,7 @@ class Instance:
                         del left  # its traceback holds this frame, which would be a circle
                 else:
                     if self.over is None:
-                        owner.task_returned(handler, value)
+                        owner.task_returned(activation, value)
                 finally:
                     del self.scopes[scope]
         finally:

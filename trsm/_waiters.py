@@ -5,12 +5,13 @@ from __future__ import annotations
 import weakref
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from threading import get_ident
 from typing import ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 import trio
 
+from trsm._core._bits import renumbered
 from trsm._core._consensus import Kind
 from trsm._core._errors import BufferFull, MachineClosed, WrongThread
 from trsm._core._ticks import Ticks
@@ -324,11 +325,15 @@ def wait_any(*waiters: Waiter[T]) -> Waiter[tuple[int, T]]:
 class Condition(Waiter[T_co]):
     """A waiter on one machine. `look` is asked after each transition that touches what it subscribed to."""
 
-    __slots__ = ("_look", "_since")
+    __slots__ = ("_look", "_mask", "_since")
 
-    def __init__(self, look: Callable[[Transition, Transition | None], object], since: int = -1) -> None:
+    def __init__(
+        self, look: Callable[[int, Transition, Transition | None], object], mask: int = 0, since: int = -1
+    ) -> None:
         super().__init__()
         self._look = look
+        self._mask = mask
+        """The states that it looks at, which `look` is given: a machine that gets another schema numbers them anew."""
         self._since = since
         """The machine's tick when it was made, if it looks forward only: not at a transition that was under way."""
 
@@ -337,7 +342,7 @@ class Condition(Waiter[T_co]):
         if transition.tick <= self._since:
             return False
         try:
-            value = self._look(transition, removal)
+            value = self._look(self._mask, transition, removal)
         except Exception as error:
             self._end(None, error)
             return True
@@ -349,12 +354,16 @@ class Condition(Waiter[T_co]):
         self._end(value, None)
         return True
 
+    def renumber(self, places: Sequence[int]) -> None:
+        """Note that the machine has another schema."""
+        self._mask = renumbered(self._mask, places)
+
     def fail(self, error: BaseException) -> None:
         """End it because the machine closed."""
         self._end(None, error)
 
 
-def _not_again(transition: Transition, removal: Transition | None) -> None:
+def _not_again(mask: int, transition: Transition, removal: Transition | None) -> None:
     """What stands for a predicate that raised no `Exception`: the machine closes, and does not ask it again."""
 
 
@@ -427,6 +436,19 @@ class Subscriptions:
             if not table:
                 del self.tables[subscription.key]
                 self.changed(subscription.key, False)
+
+    def renumber(self, places: Sequence[int]) -> None:
+        """Give every state's table its new number. One whose observer goes meanwhile is swept by `of`."""
+        tables: dict[int, dict[Subscription, None]] = {}
+        for key, table in list(self.tables.items()):
+            place = places[key] if key >= 0 else key
+            for subscription in list(table):
+                subscription.key = place
+            tables[place] = table
+        self.tables = tables
+        for observer in self.of(list(tables)):
+            if isinstance(observer, Condition):
+                cast("Condition[object]", observer).renumber(places)
 
     def of(self, keys: Iterable[int]) -> list[Observer]:
         """Return the observers under these keys, each once."""

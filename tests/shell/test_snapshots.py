@@ -493,13 +493,9 @@ def test_args_classes_whose_fields_cannot_be_told() -> None:
         with pytest.raises(SnapshotError, match=message):
             engine.snapshot()
 
-    class Factory:
-        def __new__(cls) -> Longer:  # type: ignore[misc]
-            return Longer()
-
-    X = Schema.define("X", {"Foo": State(args=Factory)})
+    X = Schema.define("X", {"Foo": State(args=Wait)})
     engine = Engine(X)
-    engine.add(cast("Callable[..., trsm.Call[object]]", X["Foo"])())
+    engine.add(trsm.Call(X["Foo"], Longer()))
     with pytest.raises(SnapshotError, match="Foo's own args class alone"):
         engine.snapshot()
 

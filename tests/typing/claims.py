@@ -149,12 +149,26 @@ async def machines() -> None:
         async def clean_up(path: str) -> None: ...
 
         machine.defer(clean_up, "path")
+        machine.start_soon(clean_up, "path", while_active=Fetch.Fetching, name="clean up")
+
+        async for transition in machine.transitions(buffer=9, overflow="drop_oldest"):
+            assert_type(transition, Transition)
+        stream = machine.transitions(buffer=9, overflow="raise")
+        assert_type(stream.dropped, int)
+        assert_type(await anext(stream), Transition)
+
+        machine.extend_schema(More)
+        assert_type(machine.snapshot(), dict[str, object])
+        async with trsm.open_machine(More, snapshot=machine.snapshot()) as again:
+            assert_type(again.error, Exception | None)
 
 
 def engines() -> None:
     engine = trsm.Engine(Fetch, Handlers())
     assert_type(engine.add(Fetch.Idle), trsm.Result)
     assert_type(engine.last_transition.source, trsm.Source | None)
+    trsm.Engine(Fetch, snapshot=engine.snapshot())
+    assert_type(Fetch.Idle.timeout, float | None)
 
 
 async def pipes(source: trsm.Machine, target: trsm.Machine) -> None:

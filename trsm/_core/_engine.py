@@ -11,11 +11,11 @@ from functools import partial
 from threading import get_ident
 from typing import Literal, cast
 
-from trsm._core._bits import members
+from trsm._core._bits import members, renumbered
 from trsm._core._consensus import Kind, Request
-from trsm._core._errors import MutationError, ReadOnly, SnapshotError, listed
+from trsm._core._errors import MachineClosed, MutationError, ReadOnly, SchemaError, SnapshotError, listed
 from trsm._core._groups import Group
-from trsm._core._handlers import table_of
+from trsm._core._handlers import Table, table_of
 from trsm._core._limits import checked_limits, checked_tags
 from trsm._core._logging import log_tracers
 from trsm._core._mutation import (
@@ -30,7 +30,7 @@ from trsm._core._plan import OPENING, Plan
 from trsm._core._reasons import Explanation
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
-from trsm._core._snapshots import read_snapshot, taken
+from trsm._core._snapshots import broken, read_snapshot, taken
 from trsm._core._source import CAUSE, Source, current_source
 from trsm._core._state import Call, State
 from trsm._core._ticks import Journal, Ticks
@@ -460,7 +460,7 @@ class Engine(Runner):
         refusal = (
             None if self._phase == READING or not plan.accepted else self._asked(plan, Mutation(request, calls=calls))
         )
-        return self._explained(request, self._active, refusal)
+        return self._explained(self._definition, request, self._active, refusal)
 
     def _asked(self, plan: Plan, mutation: Mutation) -> Refusal | None:
         """Ask the negotiation handlers of a dry run; an exception goes to the caller."""
@@ -634,6 +634,99 @@ class Engine(Runner):
         if self._phase == RUNNING:
             return self._enqueue(mutation, first)
         return self._drain(mutation)
+
+    # ---- Another schema ---------------------------------------------------------------------------------------------
+
+    def extend_schema(self, schema: type[Schema]) -> None:
+        """Give the machine a schema that inherits its present one: ticks are kept, and new states are inactive.
+
+        Nothing is mutated: what the new schema would bring by itself comes with the next mutation. Handlers stay bound,
+        waiters, scopes and tasks go on, and transitions that were made before keep the schema they were made on. An
+        active state that had no ``timeout`` and now has one is given all of it from now on; a deadline that runs stays,
+        unless the state has no timeout any more.
+
+        Args:
+          schema: a schema class that inherits ``machine.schema``.
+
+        Raises:
+          TypeError: it is no schema.
+          SchemaError: it does not inherit the present one, declares a state of it anew, or has relations that the
+            active states would break.
+          MutationError: called in a transition.
+          HandlerError: a handler that is bound does not fit any more.
+          MachineClosed: the machine is closing or closed.
+          ReadOnly, WrongThread: as for `add`.
+
+        Example::
+
+            class Audited(Shop):
+                Audit = State(require=Shop.Paid)
+
+            machine.extend_schema(Audited)
+            machine.add(Audited.Audit)
+        """
+        self._check_may_change("extend_schema")
+        if not isinstance(schema, SchemaMeta):
+            raise TypeError(f"extend_schema({schema!r}): pass a class that inherits {self._schema.__name__}")
+        if self._closing:
+            raise MachineClosed(f"extend_schema({schema.__name__}): {self._closing_reason()}", self)
+        if self._phase != IDLE:
+            raise MutationError(
+                f"extend_schema({schema.__name__}) in a transition, which is of the present schema to its end: call it "
+                "when the mutation has returned, or in a task"
+            )
+        places = self._places(schema)
+        active = renumbered(self._active, places)
+        found = broken(schema._definition, active)
+        if found is not None:
+            name, why = found
+            raise SchemaError(f"extend_schema({schema.__name__}): {name} is active, and {why}: remove it first")
+        self._become(schema, places, active, table_of(schema._definition, self._bound))
+
+    def _places(self, schema: type[Schema]) -> list[int]:
+        """Return the number of each state in a schema that is to take the place of the present one."""
+        before, definition = self._schema, schema._definition
+        if schema is before:
+            raise SchemaError(f"extend_schema({schema.__name__}): that is its schema already")
+        if not issubclass(schema, before):
+            raise SchemaError(
+                f"extend_schema({schema.__name__}): {schema.__name__} does not inherit {before.__name__}, the schema "
+                f"of machine {self.id!r}: write class {schema.__name__}({before.__name__})"
+            )
+        for state in self._definition.states:
+            if state._lineage not in definition.numbers:
+                raise SchemaError(
+                    f"extend_schema({schema.__name__}): {schema.__name__} declares {state} anew, so that "
+                    f"{state.qualified_name} would be gone: write {state} = {state.qualified_name}.extend(…)"
+                )
+        return [definition.numbers[state._lineage] for state in self._definition.states]
+
+    def _become(self, schema: type[Schema], places: list[int], active: int, table: Table) -> None:
+        began = self._began or []
+        # Records are of the present schema, which transitions know and they do not.
+        if isinstance(self._last, tuple):
+            self._unfolded(self._last)
+        for number in range(len(began)):
+            entry = began[number]  # unfolding one may have unfolded others
+            if isinstance(entry, tuple):
+                self._unfolded(entry)
+        before, definition = self._schema, schema._definition
+        ticks = [0] * len(definition.states)
+        for number, tick in zip(places, self._ticks, strict=True):
+            ticks[number] = tick
+        if began:
+            self._began = [None for _ in ticks]
+            for number, began_by in zip(places, began, strict=True):
+                self._began[number] = began_by
+        self._id = self.id  # a default one is made of the schema's name
+        self._schema, self._definition = schema, definition
+        self._ticks, self._active, self._journal = ticks, active, None
+        self._retable(table)
+        self._renumber(places, before)
+        self._announce(Tracer.schema_changed, before)
+
+    def _renumber(self, places: list[int], before: type[Schema]) -> None:
+        """Called when the machine has another schema, in which state i of the one before is ``places[i]``."""
 
     # ---- Snapshots --------------------------------------------------------------------------------------------------
 

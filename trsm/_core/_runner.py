@@ -25,7 +25,7 @@ from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
 from trsm._core._plan import Handler, Plan
 from trsm._core._reasons import Explainer, Explanation
-from trsm._core._schema import Schema
+from trsm._core._schema import Definition, Schema
 from trsm._core._source import CAUSE, Source, bounded
 from trsm._core._ticks import Journal, Ticks
 from trsm._core._tracing import Observed, Tracer
@@ -203,16 +203,17 @@ class Runner:
             "or on_exit handler"
         )
 
-    def _explained(self, request: Request, active: int, refusal: Refusal | None) -> Explanation:
+    @staticmethod
+    def _explained(definition: Definition, request: Request, active: int, refusal: Refusal | None) -> Explanation:
         if refusal is None:
-            return Explainer(self._definition.relations, active, request).explain()
+            return Explainer(definition.relations, active, request).explain()
         handler = refusal.handler
         refused = {handler.state: handler.name} if handler.state >= 0 else {}
-        on = f" of {self._definition.relations.names[handler.state]}" if handler.state >= 0 else ""
+        on = f" of {definition.relations.names[handler.state]}" if handler.state >= 0 else ""
         how = f"{handler.kind}{on} ({handler.name}) " + (
             "refused" if refusal.error is None else f"raised {refusal.error!r}"
         )
-        return Explainer(self._definition.relations, active, request, refused).explain(how)
+        return Explainer(definition.relations, active, request, refused).explain(how)
 
     def _retable(self, table: Table) -> None:
         if self._tracers:
@@ -525,7 +526,7 @@ class Runner:
                 transition = self._new_transition(plan, mutation)
                 self._trace(Tracer.resolved, transition, False)
                 return self._canceled(plan, transition, None)
-            explain = partial(self._explained, plan.request, plan.active, None)
+            explain = partial(self._explained, self._definition, plan.request, plan.active, None)
             return Canceled(machine=self, explain=explain, request=plan.request)
         transition = self._new_transition(plan, mutation)
         if plan.negotiation or self._tracers:
@@ -537,7 +538,7 @@ class Runner:
         return EXECUTED
 
     def _canceled(self, plan: Plan, transition: Transition, refusal: Refusal | None) -> Canceled:
-        explain = partial(self._explained, plan.request, plan.active, refusal)
+        explain = partial(self._explained, self._definition, plan.request, plan.active, refusal)
         outcome = Canceled(machine=self, explain=explain, request=plan.request if refusal is None else None)
         if self._tracers:
             self._trace(Tracer.transition_ended, transition, outcome)

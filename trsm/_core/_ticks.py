@@ -70,30 +70,53 @@ class Ticks:
         """Return by how far each tick has moved since an earlier picture, for those that have, in declaration order.
 
         Raises:
-          TypeError: `earlier` is no `Ticks`, or that of another schema.
+          TypeError: `earlier` is no `Ticks`, or that of another schema, unless one of the two inherits the other: what
+            only the heir has counts as 0 in the other.
         """
-        pairs = zip(self._definition.states, self._values, self._of_other(earlier, "since"), strict=True)
-        return {state: mine - theirs for state, mine, theirs in pairs if mine != theirs}
+        states, mine, theirs = self._beside(earlier, "since")
+        pairs = zip(states, mine, theirs, strict=True)
+        return {state: here - there for state, here, there in pairs if here != there}
 
     def until(self, later: Ticks) -> dict[State[..., object], int]:
         """Return by how much each state's tick moves until a later picture. Otherwise as `since`."""
-        pairs = zip(self._definition.states, self._values, self._of_other(later, "until"), strict=True)
-        return {state: theirs - mine for state, mine, theirs in pairs if mine != theirs}
+        states, mine, theirs = self._beside(later, "until")
+        pairs = zip(states, mine, theirs, strict=True)
+        return {state: there - here for state, here, there in pairs if here != there}
 
-    def _of_other(self, other: object, doing: str) -> tuple[int, ...]:
-        if not isinstance(other, Ticks) or other._definition is not self._definition:
-            what = other._definition.name if isinstance(other, Ticks) else repr(other)
-            raise TypeError(f"ticks.{doing}(…): {what} is not the ticks of {self._definition.name}, as these are")
-        return other._values
+    def _beside(
+        self, other: object, doing: str
+    ) -> tuple[tuple[State[..., object], ...], tuple[int, ...], tuple[int, ...]]:
+        """Return the states of the larger schema of two, and the values of both in its order."""
+        mine = self._definition
+        if isinstance(other, Ticks):
+            theirs = other._definition
+            if theirs is mine:
+                return mine.states, self._values, other._values
+            if theirs.family[0] in mine.family:
+                return mine.states, self._values, other._within(mine)
+            if mine.family[0] in theirs.family:
+                return theirs.states, self._within(theirs), other._values
+        what = other._definition.name if isinstance(other, Ticks) else repr(other)
+        raise TypeError(f"ticks.{doing}(…): {what} is not the ticks of {mine.name}, as these are")
+
+    def _within(self, heir: Definition) -> tuple[int, ...]:
+        """Return the values in the order of a schema that inherits this one's; what is new there has 0."""
+        values = [0] * len(heir.states)
+        for state, value in zip(self._definition.states, self._values, strict=True):
+            if state._lineage in heir.numbers:
+                values[heir.numbers[state._lineage]] = value
+        return tuple(values)
 
     def __le__(self, other: Ticks) -> bool:
-        return all(mine <= theirs for mine, theirs in zip(self._values, self._of_other(other, "<="), strict=True))
+        _, mine, theirs = self._beside(other, "<=")
+        return all(here <= there for here, there in zip(mine, theirs, strict=True))
 
     def __lt__(self, other: Ticks) -> bool:
         return self <= other and self != other
 
     def __ge__(self, other: Ticks) -> bool:
-        return all(mine >= theirs for mine, theirs in zip(self._values, self._of_other(other, ">="), strict=True))
+        _, mine, theirs = self._beside(other, ">=")
+        return all(here >= there for here, there in zip(mine, theirs, strict=True))
 
     def __gt__(self, other: Ticks) -> bool:
         return self >= other and self != other
