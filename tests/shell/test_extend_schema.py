@@ -258,6 +258,16 @@ async def test_waiters_go_on() -> None:
         assert machine._watched == 0
 
 
+async def test_what_began_an_instance_before_is_found_as_it_was() -> None:
+    """A waiter for a state that is active gives the transition that began it, of the schema before."""
+    async with trsm.open_machine(Shop) as machine:
+        machine.add(Shop.Loud)
+        machine.add(Shop.Open)
+        machine.extend_schema(Larger)
+        began = await machine.when(Larger.Loud)
+        assert (began.entering, began.tick, len(began.after)) == ((Shop.Loud,), 1, len(Shop))
+
+
 async def test_waiters_that_were_dropped_leave_the_new_tables() -> None:
     """Unsubscribing knows the new number."""
     async with trsm.open_machine(Shop) as machine:
@@ -351,8 +361,11 @@ async def test_tasks_go_on() -> None:
 async def test_a_task_of_an_error_state_goes_on() -> None:
     """Errors of an error handler are not caught again, whatever its number."""
 
+    runs: list[Transition] = []
+
     @Shop.ErrNet.task
     async def fail(t: Transition) -> None:
+        runs.append(t)
         await released.wait()
         raise OSError("again")
 
@@ -365,6 +378,7 @@ async def test_a_task_of_an_error_state_goes_on() -> None:
             released.set()
             await trio.sleep_forever()
     assert [str(error) for error in caught.value.exceptions] == ["again"]
+    assert len(runs) == 1
 
 
 async def test_what_start_soon_has_started_goes_on() -> None:

@@ -178,12 +178,13 @@ async def test_an_auto_state_with_hardly_any_time_leaves_room_for_others(autojum
     class Blinker(Schema):
         On = State(auto=True, timeout=1e-300)
 
+    await trio.sleep(1)  # from here on so little time is none
     async with trsm.open_machine(Blinker) as machine:
         machine.add(Blinker.On)
         for _ in range(10):
             before = machine.tick(Blinker.On)
             await trio.lowlevel.checkpoint()
-            assert machine.tick(Blinker.On) - before <= 2
+            assert machine.tick(Blinker.On) - before <= 4  # a batch of trio before it, and one after
 
 
 async def test_deadlines_ring_in_their_order(autojump_clock: MockClock) -> None:
