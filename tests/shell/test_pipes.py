@@ -303,6 +303,35 @@ async def test_started_children() -> None:
         assert (up.closed, down.closed, parent.is_active(Target.Go)) == (True, True, False)
 
 
+async def test_schemas_extended_at_run_time() -> None:
+    """Pipes that are open go on, catch up, and still close a ring."""
+
+    class MoreSource(Source):
+        New = State()
+        Ready = Source.Ready.extend(tags="x")
+
+    class MoreTarget(Target):
+        New = State()
+        Ready = Target.Ready.extend(tags="x")
+
+    async with trsm.open_machine(Source) as source, trsm.open_machine(Target) as target:
+        opened = trsm.pipe(source, (Source.Ready, Source.Ordered), target)
+        source.extend_schema(MoreSource)
+        target.extend_schema(MoreTarget)
+        source.add(MoreSource.Ready)
+        source.add(Source.Ordered(number=3))
+        assert target.active_states == (MoreTarget.Ready, Target.Ordered)
+        target.remove(Target.Ready, Target.Ordered)
+        opened.sync()
+        assert target.active_states == (MoreTarget.Ready, Target.Ordered)
+        assert target.last_transition.args_of(Target.Ordered) == Order(3)
+        with pytest.raises(MutationError, match="close a ring"):
+            trsm.pipe(target, Target.Ready, source)
+        trsm.pipe(source, MoreSource.New, target)
+        source.add(MoreSource.New)
+        assert target.is_active(MoreTarget.New)
+
+
 # ---- What is refused ------------------------------------------------------------------------------------------------
 
 
