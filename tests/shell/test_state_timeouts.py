@@ -546,7 +546,6 @@ def test_reading_what_was_declared() -> None:
     assert (Approval.Waiting.timeout, Approval.Waiting.on_timeout) == (60, Approval.Escalated)
     assert (Approval.Debounce.timeout, Approval.Debounce.on_timeout) == (0.5, None)
     assert (Approval.Approved.timeout, Approval.Approved.on_timeout) == (None, None)
-    assert Approval.on_timeout_of(Approval.Waiting) is Approval.Escalated
     with pytest.raises(SchemaError, match="declare it in the body of a Schema class"):
         _ = State(timeout=1).on_timeout
 

@@ -559,13 +559,9 @@ class SchemaMeta(type):
         """
         return cls._relations(cls._definition.number(state, "relations_of"), is_inbound=False)
 
-    def on_timeout_of(cls, state: State[..., object]) -> State[..., object] | None:
-        """Return the state that comes when the timeout of `state` is over, in this schema; None if there is none.
-
-        Raises:
-          UnknownState, MutationError: it is not a state of the schema.
-        """
-        _, following = cls._definition.timeouts.get(cls._definition.number(state, "on_timeout_of"), (0, -1))
+    def _on_timeout_of(cls, state: State[..., object]) -> State[..., object] | None:
+        """Return the state that comes when the timeout of `state` is over, in this schema; None if there is none."""
+        _, following = cls._definition.timeouts.get(cls._definition.number(state, "on_timeout"), (0, -1))
         return None if following < 0 else cls.states[following]
 
     def inbound(cls, state: State[..., object]) -> StateRelations:

@@ -98,7 +98,7 @@ class _Owner(Protocol):
         """Return the states that a state names."""
         ...  # a protocol's method has no body to run
 
-    def on_timeout_of(self, state: State[..., object]) -> State[..., object] | None:
+    def _on_timeout_of(self, state: State[..., object]) -> State[..., object] | None:
         """Return the state that comes when a state's timeout is over."""
         ...
 
@@ -305,7 +305,7 @@ class State(Generic[P, A_co]):
         """
         if self._owner is None:
             raise SchemaError("this state has no timeout yet: declare it in the body of a Schema class")
-        return cast("_Owner", self._owner).on_timeout_of(self)
+        return cast("_Owner", self._owner)._on_timeout_of(self)
 
     @property
     def relations(self) -> StateRelations:
