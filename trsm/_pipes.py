@@ -1,8 +1,8 @@
 """Pipes: activations and deactivations of one machine's states, with their arguments, carried over to another.
 
 A machine whose states are piped has one `_Outlet`, bound to it as any handlers are, once for each piped state, however
-many pipes leave it: a thousand pipes cost no more to open one by one than all at once. Nothing here keeps a machine
-alive, and nothing is cyclic: the source holds its outlet, the outlet its pipes, and all that leads back is weak.
+many pipes leave it: a thousand pipes cost no more to open one by one than all at once. The source holds its outlet, the
+outlet its pipes; what leads back is weak, or goes when one of the two machines closes, so that nothing cyclic is left.
 """
 
 from __future__ import annotations
@@ -251,7 +251,6 @@ class _Ending(Condition[None]):
         super().__init__(lambda mask, transition, removal: None)
         self._pipe = weakref.ref(pipe)
         machine._subscribe(self, (PIPES,))
-        self._refs = None  # they know the machine; they go by themselves when this goes
 
     def fail(self, error: BaseException) -> None:
         super().fail(error)
@@ -291,8 +290,8 @@ class _Outlet:
             self.pipes[here._lineage].pop(pipe, None)
         idle = {state for state in self._bound if not self.pipes[state]}
         gone = {id(one) for state in idle for one in self._bound[state]}
-        if not gone or source._closing:
-            return  # a closed machine calls nobody any more
+        if not gone:
+            return
         try:
             source._rebind(tuple(one for one in source._bound if id(one) not in gone), "close of a pipe")
         except ReadOnly:

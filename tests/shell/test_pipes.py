@@ -172,6 +172,16 @@ async def test_one_of_two_that_lead_to_one_comes_and_fails() -> None:
         assert target.is_inactive(Target.Go)
 
 
+async def test_several_pipes_of_one_state(log: Log) -> None:
+    """They carry in the order in which they were opened; what leaves goes in the reverse."""
+    async with trsm.open_machine(Source) as source, trsm.open_machine(Target, log) as target:
+        for there in (Target.Gone, Target.Go, Target.Busy):
+            trsm.pipe(source, Source.Ready, target, there)
+        source.add(Source.Ready)
+        source.remove(Source.Ready)
+        assert log.lines == ["+Gone", "+Go", "+Busy", "-Busy", "-Go", "-Gone"]
+
+
 async def test_multi_state_called_again() -> None:
     """Each call is carried: +2 where the target's state is multi too, and nothing where it is not."""
     async with trsm.open_machine(Source) as source, trsm.open_machine(Target) as target:
