@@ -10,13 +10,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from typing import Concatenate, TypeAlias
 from weakref import WeakKeyDictionary
 
 import trio
 
-from trsm import ErrorState, Machine, Schema, State, Transition, exclusive
+from trsm import ErrorState, Group, Machine, Schema, State, Transition, exclusive
 
 __all__ = ["Basic", "Cleanup", "Connected", "ConnectionPool", "Disposable", "Disposal"]
+
+AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
 
 
 class Basic(Schema):
@@ -63,12 +66,12 @@ class Basic(Schema):
         trio.run(main)  # (Start:1 Heartbeat:5 ErrNetwork:1 Error:1) after somebody pulled the plug
     """
 
-    Start = State()
-    Ready = State(require=Start)
-    Heartbeat = State(multi=True, require=Start)
-    Healthcheck = State(multi=True, require=Start)
-    ErrNetwork = ErrorState(catches=(OSError, trio.BrokenResourceError))
-    ErrTimeout = ErrorState(catches=(TimeoutError, trio.TooSlowError))
+    Start: State[[], None] = State()
+    Ready: State[[], None] = State(require=Start)
+    Heartbeat: State[[], None] = State(multi=True, require=Start)
+    Healthcheck: State[[], None] = State(multi=True, require=Start)
+    ErrNetwork: ErrorState = ErrorState(catches=(OSError, trio.BrokenResourceError))
+    ErrTimeout: ErrorState = ErrorState(catches=(TimeoutError, trio.TooSlowError))
 
 
 class Connected(Schema):
@@ -114,12 +117,12 @@ class Connected(Schema):
         trio.run(main)  # attempt 1, attempt 2, Connected
     """
 
-    Connecting = State()
-    Connected = State()
-    Disconnecting = State()
-    Disconnected = State(auto=True)
-    link = exclusive(Connecting, Connected, Disconnecting, Disconnected)
-    ErrConnecting = ErrorState(
+    Connecting: State[[], None] = State()
+    Connected: State[[], None] = State()
+    Disconnecting: State[[], None] = State()
+    Disconnected: State[[], None] = State(auto=True)
+    link: Group = exclusive(Connecting, Connected, Disconnecting, Disconnected)
+    ErrConnecting: ErrorState = ErrorState(
         catches=(OSError, trio.BrokenResourceError), remove=(Connecting, Connected, Disconnecting)
     )
 
@@ -175,13 +178,13 @@ class ConnectionPool(Schema):
         trio.run(main)  # connection 1 of Exhausted, add(Opening) is refused.
     """
 
-    Opening = State(multi=True)
-    Draining = State(remove=Opening)
-    Empty = State(auto=True)
-    Available = State()
-    Exhausted = State()
-    supply = exclusive(Empty, Available, Exhausted)
-    ErrOpening = ErrorState(catches=(OSError, trio.BrokenResourceError))
+    Opening: State[[], None] = State(multi=True)
+    Draining: State[[], None] = State(remove=Opening)
+    Empty: State[[], None] = State(auto=True)
+    Available: State[[], None] = State()
+    Exhausted: State[[], None] = State()
+    supply: Group = exclusive(Empty, Available, Exhausted)
+    ErrOpening: ErrorState = ErrorState(catches=(OSError, trio.BrokenResourceError))
 
 
 class Cleanup:
@@ -189,7 +192,7 @@ class Cleanup:
 
     __slots__ = ("args", "function")
 
-    def __init__(self, function: Callable[..., Awaitable[object]], /, *args: object) -> None:
+    def __init__(self, function: AsyncFunction, /, *args: object) -> None:
         """Take a cleanup.
 
         Raises:
@@ -200,8 +203,8 @@ class Cleanup:
             called = called.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if not any(map(inspect.iscoroutinefunction, (called, getattr(type(called), "__call__", None)))):  # noqa: B004
             raise TypeError(f"RegisterDisposal({function!r}): a cleanup is async; put sync ones into on_exit handlers")
-        self.function = function
-        self.args = args
+        self.function: AsyncFunction = function
+        self.args: tuple[object, ...] = args
 
 
 class Disposable(Schema):
@@ -245,9 +248,9 @@ class Disposable(Schema):
         trio.run(main)  # the table, first; the floor, last; (Disposed:1)
     """
 
-    RegisterDisposal = State(multi=True, args=Cleanup)
-    Disposing = State(remove=RegisterDisposal)
-    Disposed = State(latch=True, remove=(RegisterDisposal, Disposing))
+    RegisterDisposal: State[Concatenate[AsyncFunction, ...], Cleanup] = State(multi=True, args=Cleanup)
+    Disposing: State[[], None] = State(remove=RegisterDisposal)
+    Disposed: State[[], None] = State(latch=True, remove=(RegisterDisposal, Disposing))
 
 
 class _Registered:

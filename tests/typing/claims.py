@@ -11,6 +11,7 @@ import trio
 
 import trsm
 from trsm import Call, ErrorState, Schema, State, Transition, Waiter
+from trsm.schemas import Basic, Connected, Disposable
 
 
 @attrs.frozen
@@ -181,3 +182,13 @@ async def pipes(source: trsm.Machine, target: trsm.Machine) -> None:
     assert_type(opened.source, trsm.Machine | None)
     assert_type(await trsm.retry(lambda: source.add(Fetch.Idle)), trsm.Result)
     await trsm.retry(lambda: source.remove(Fetch.Idle), tries=3, deadline=10, until=source.when(Fetch.Idle))
+
+
+class Service(Basic, Disposable):
+    Serving = State(require=Basic.Ready)
+
+
+def ready_made(machine: trsm.Machine) -> None:
+    machine.add(Service.Start, Service.Heartbeat)
+    machine.add(Service.RegisterDisposal(trio.sleep, 1))
+    assert_type(machine.which(Connected.link), State[..., object] | None)

@@ -6,7 +6,7 @@ import attrs
 import trio
 
 import trsm
-from trsm import ErrorState, Schema, State, Transition
+from trsm import ErrorState, Schema, State, Transition, schemas
 
 
 @attrs.frozen
@@ -83,3 +83,8 @@ async def pipes(source: trsm.Machine, target: trsm.Machine) -> None:
     await trsm.retry(source.add(Fetch.Idle))  # mistake: no function
     await trsm.retry(lambda: source.when(Fetch.Idle))  # mistake: no result
     await trsm.retry(lambda: source.add(Fetch.Idle), until=3)  # mistake: no waiter
+
+
+def ready_made(machine: trsm.Machine) -> None:
+    machine.add(schemas.Disposable.RegisterDisposal)  # mistake: needs a function
+    machine.add(schemas.Disposable.RegisterDisposal(print))  # mistake: not async
