@@ -14,10 +14,11 @@ from trsm._core._bits import members, union
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
 from trsm._core._logging import log_tracers
+from trsm._core._mutation import Canceled, Executed, Queued, Result
 from trsm._core._plan import Plan
-from trsm._core._runner import READING
+from trsm._core._runner import IDLE, READING
 from trsm._core._schema import Schema, SchemaMeta
-from trsm._core._source import CAUSE, current_source
+from trsm._core._source import CAUSE, Source, current_source
 from trsm._core._state import State, is_async
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Tracer, checked_tracers
@@ -25,7 +26,20 @@ from trsm._core._transition import Transition as CoreTransition
 from trsm._performer import Performer, name_of
 from trsm._protection import protect, unprotected
 from trsm._timers import Timers
-from trsm._waiters import ANY, CLOSED, Buffer, Condition, Overflow, Stream, Subscriptions, Waiter, Watch, wake
+from trsm._waiters import (
+    ANY,
+    CLOSED,
+    QUEUE,
+    Buffer,
+    Condition,
+    OfQueue,
+    Overflow,
+    Stream,
+    Subscriptions,
+    Waiter,
+    Watch,
+    wake,
+)
 
 T = TypeVar("T")
 
@@ -162,10 +176,11 @@ class Machine(Performer):
 
     # ---- Errors -----------------------------------------------------------------------------------------------------
 
-    def _unhandled_error(self, error: BaseException) -> None:
-        super()._unhandled_error(error)
-        if not self._closing:
+    def _unhandled_error(self, error: BaseException, source: Source | None) -> None:
+        super()._unhandled_error(error, source)
+        if not (self._closing or self._close_wanted):
             self._close_wanted = True
+            self._close_source = source
 
     def _surface(self) -> None:
         """Keep what nothing handled for the block, or hand it to the parent; raise what is no `Exception`."""
@@ -174,35 +189,35 @@ class Machine(Performer):
         if unhandled:
             if self._errors is None:
                 self._errors = []
-            self._errors.extend(unhandled)
+            self._errors.extend(error for error, _ in unhandled)
             escaped += self._hand_on(unhandled)
         if escaped:
             raise (
                 escaped[0] if len(escaped) == 1 else BaseExceptionGroup(f"in handlers of machine {self.id!r}", escaped)
             )
 
-    def _hand_on(self, errors: Iterable[BaseException]) -> list[BaseException]:
+    def _hand_on(self, errors: Iterable[tuple[BaseException, Source | None]]) -> list[BaseException]:
         """Make errors of a started child those of its parent; return what handlers there raised, no `Exception`."""
         escaped: list[BaseException] = []
         if self._is_started and self._parent is not None:
-            for error in errors:
+            for error, source in errors:
                 try:
-                    self._parent._child_error(error)
+                    self._parent._child_error(error, source)
                 except BaseException as raised:
                     escaped.append(raised)  # each error is handed on, whatever becomes of the one before
         return escaped
 
-    def _child_error(self, error: BaseException) -> None:
-        """Take an error of a started child that nothing handled there."""
+    def _child_error(self, error: BaseException, source: Source | None) -> None:
+        """Take an error of a started child that nothing handled there; it comes from where it came from there."""
         if self._closing or not isinstance(error, Exception):
-            self._unhandled_error(error)
+            self._unhandled_error(error, source)
         else:
-            self._fault(error, current_source())
+            self._fault(error, source)
         self._catch_up()
 
     def _late_error(self, error: Exception) -> None:
         if not self._is_joined:
-            self._unhandled_error(error)
+            self._unhandled_error(error, current_source())
             self._catch_up()
 
     # ---- Waiters ----------------------------------------------------------------------------------------------------
@@ -225,6 +240,8 @@ class Machine(Performer):
         if key == ANY:
             self._watchers = is_present
             self._watch_anew()
+        elif key == QUEUE:
+            self._is_settling_watched = is_present
         elif key >= 0:
             if is_present:
                 self._watched |= 1 << key
@@ -278,10 +295,10 @@ class Machine(Performer):
             self._phase, self._running = phase, running
             CAUSE.reset(token)
 
-    def _subscribe(self, observer: Condition[T] | Stream[object] | Waiter[None], keys: Iterable[int]) -> None:
+    def _subscribe(self, observer: Waiter[object] | Stream[object], keys: Iterable[int]) -> None:
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._subscription_changed)
-        observer._refs = self._subscriptions.add(cast("Condition[T]", observer), keys)
+        observer._refs = self._subscriptions.add(cast("Condition[object]", observer), keys)
         self._announce(Tracer.waiter_subscribed, observer)
 
     def _condition(
@@ -499,6 +516,67 @@ class Machine(Performer):
 
         return self._condition("when_error", 1 << number, look, None)
 
+    def when_queue(self, result: Result) -> Waiter[Executed | Canceled]:
+        """Wait until a mutation that was queued has had its turn, and give how it ended: `Executed` or `Canceled`.
+
+        It never fails: what is queued when the machine closes ends as canceled. Of a result that was not queued, or has
+        had its turn, it gives the end at once.
+
+        Args:
+          result: what a mutation of this machine returned.
+
+        Raises:
+          TypeError: `result` is no result.
+          ValueError: it waits in the queue of another machine.
+          WrongThread: called from another thread.
+
+        Example::
+
+            @Shop.Paid.on_enter
+            def pack(self, t: trsm.Transition) -> None:
+                self.packing = t.machine.when_queue(t.machine.add(Shop.Packed))
+        """
+        self._check_thread("when_queue")
+        ended: object = result.outcome if isinstance(result, Queued) else result
+        if ended is not None and not isinstance(ended, (Executed, Canceled)):
+            raise TypeError(f"when_queue({result!r}): pass what add, remove and the like returned")
+        if isinstance(result, Queued) and result._machine is not self._reference:
+            raise ValueError(f"when_queue({result!r}): it is in the queue of another machine: ask that one")
+        waiter = OfQueue[Executed | Canceled](lambda: cast("Queued", result).outcome)
+        if ended is not None:
+            waiter._end(ended, None)
+        else:
+            self._subscribe(waiter, (QUEUE,))
+        return waiter
+
+    def when_settled(self) -> Waiter[Transition]:
+        """Wait until the queue is empty: what was asked, implied and automatic is all done. Gives the last transition.
+
+        Made outside of a transition, that is so already: it is for handlers. It never fails.
+
+        Raises:
+          WrongThread: called from another thread.
+        """
+        self._check_thread("when_settled")
+        waiter = OfQueue[Transition](lambda: self.last_transition)
+        if self._phase == IDLE or self.closed:
+            waiter._end(self.last_transition, None)
+        else:
+            self._subscribe(waiter, (QUEUE,))
+        return waiter
+
+    def _settled(self) -> None:
+        subscriptions = self._subscriptions
+        if subscriptions is None:
+            return
+        observers = [cast("OfQueue[object]", one) for one in subscriptions.of((QUEUE,))]
+        self._wake([one for one in observers if one.look()])
+
+    def _catch_up(self) -> None:
+        super()._catch_up()
+        if self._is_settling_watched and self._phase == IDLE:
+            self._settled()  # made while a handler or predicate was asked outside of a transition
+
     def when_closed(self) -> Waiter[None]:
         """Wait until the machine has closed, its body and tasks have ended and its cleanups have run. Never fails."""
         self._check_thread("when_closed")
@@ -560,6 +638,34 @@ class Machine(Performer):
             self._subscribe(stream, (ANY,))
         return stream
 
+    # ---- Looking at it ----------------------------------------------------------------------------------------------
+
+    def _described(self) -> list[str]:
+        lines = super()._described()
+        names = self._definition.relations.names
+        tasks = [
+            f"{names[number]} {running} running{f', {parked} waiting' if parked else ''}"
+            for number, slot in sorted((self._slots or {}).items())
+            for running, parked in [slot.counts()]
+            if running or parked
+        ]
+        scopes = [
+            f"while_{'in' if ends_active else ''}active({names[number]}) {len(some)}"
+            for (number, ends_active), some in sorted((self._scopes or {}).items(), key=lambda item: item[0])
+        ]
+        waiters = 0 if self._subscriptions is None else len(self._subscriptions.observers())
+        children = [repr(child.id) for child in self._children or ()]
+        more = f", … {len(children) - 5} more" if len(children) > 5 else ""
+        for title, words in (
+            ("tasks", ", ".join(tasks)),
+            ("scopes", ", ".join(scopes)),
+            ("waiters", str(waiters) if waiters else ""),
+            ("children", f"{len(children)} ({', '.join(children[:5])}{more})" if children else ""),
+        ):
+            if words:
+                lines.append(f"{title}: {words}")
+        return lines
+
     # ---- Children ---------------------------------------------------------------------------------------------------
 
     @property
@@ -600,7 +706,7 @@ class Machine(Performer):
 
         Raises:
           MachineClosed: this machine is closing or closed.
-          TypeError, HandlerError, UnknownState, ValueError: as for `open_machine`.
+          TypeError, HandlerError, UnknownState, ValueError, SnapshotError: as for `open_machine`.
           ReadOnly, WrongThread: as for ``add``.
         """
         self._check_thread("start_child")
@@ -655,7 +761,7 @@ class Machine(Performer):
         self._deferred.append(functools.partial(function, *args))
 
     def _closed_error(self) -> MachineClosed:
-        errors = [*(self._errors or ()), *(self._unhandled or ())]
+        errors = [*(self._errors or ()), *(error for error, _ in self._unhandled or ())]
         error = MachineClosed(f"machine {self.id!r} closed{f' after {errors[0]!r}' if errors else ''}", self)
         error.__cause__ = errors[0] if errors else None
         return error
@@ -663,12 +769,14 @@ class Machine(Performer):
     def _close_children(self) -> None:
         for child in reversed(self.children):
             try:
-                child._want_close()
+                child._want_close(self._close_source)
             except BaseException as error:
                 self._escape(error)  # from a handler of the child; this machine goes on closing
 
     def _closed(self) -> None:
         self._end_scopes()
+        if self._is_settling_watched:
+            self._settled()
         if not self._is_started:
             self._nursery.cancel_scope.cancel(f"machine {self.id!r} closed")
         final, self._final = self._final, None
@@ -701,7 +809,7 @@ class Machine(Performer):
             if self._task_count:
                 self._joined = trio.Event()
                 await self._joined.wait()
-            await self._clean_up(self._unhandled_error)
+            await self._clean_up(lambda error: self._unhandled_error(error, None))
             self._joined_now()
             self._catch_up()
 

@@ -249,7 +249,9 @@ class Performer(Engine):
         began = self._beginning(number)
         called = tuple(map(str, began.called))
         handler = f"timeout of {state} ({seconds:g} s)"
-        token = CAUSE.set(bounded(Source(self.id, began.tick, began.kind, called, handler, began.source)))
+        token = CAUSE.set(
+            bounded(Source(self.id, began.tick, began.kind, called, handler, began.source, role="timeout"))
+        )
         try:
             result = self._submit_mutation(Mutation(request), first=False)
         finally:
@@ -400,7 +402,7 @@ class Performer(Engine):
             "one more was refused: call it less often, or raise limit= or queue_limit="
         )
         if self._definition.errors >> handler.state & 1:
-            self._unhandled_error(error)  # it would activate the same state, and so on
+            self._unhandled_error(error, activation.source)  # it would activate the same state, and so on
         else:
             self._fault(error, activation.source)
 
@@ -445,7 +447,7 @@ class Performer(Engine):
             return left
         number = self._definition.error + 1 if state is None else self._definition.number(state, "task")
         if self._definition.errors >> number & 1 and not self._closing:
-            self._unhandled_error(errors)  # errors of an error handler are not caught again
+            self._unhandled_error(errors, current_source())  # errors of an error handler are not caught again
             self._drain(None)
         else:
             self.add_error(errors)

@@ -97,6 +97,14 @@ class Slot:
             self.instance = Instance(self)
         self.instance.start(activation)
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many tasks run the user's code, and how many of the present instance wait to."""
+        instance = self.instance
+        if instance is None:
+            return self.running, 0
+        mine = self.running if self.running_of is instance else 0
+        return self.running, len(instance.scopes) - mine + sum(map(len, instance.waiting.values()))
+
     def end(self, reason: str) -> None:
         """End the present instance: all its tasks are cancelled, and none that waits begins."""
         instance, self.instance = self.instance, None

@@ -27,6 +27,8 @@ ANY = -1
 """The key of those who look after every transition."""
 CLOSED = -2
 """The key of those who wait for the machine to close."""
+QUEUE = -3
+"""The key of those who wait for the queue to run empty, or for their turn in it."""
 PIPES = -10
 """The key of those who tell pipes that the machine closes; they look at nothing."""
 
@@ -363,6 +365,28 @@ class Condition(Waiter[T_co]):
         self._end(None, error)
 
 
+class OfQueue(Waiter[T_co]):
+    """A waiter on the queue of one machine, which looks at it once it has run empty; no task can see it before."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: Callable[[], T_co | None]) -> None:
+        super().__init__()
+        self._outcome = outcome
+
+    def look(self) -> bool:
+        """Look; return whether it has ended."""
+        value = self._outcome()
+        if value is None:
+            return False
+        self._end(value, None)
+        return True
+
+    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+        """See nothing: what it waits for is no transition."""
+        return False
+
+
 def _not_again(mask: int, transition: Transition, removal: Transition | None) -> None:
     """What stands for a predicate that raised no `Exception`: the machine closes, and does not ask it again."""
 
@@ -413,6 +437,10 @@ class Subscriptions:
 
     def __len__(self) -> int:
         return sum(len(table) for table in list(self.tables.values()))
+
+    def observers(self) -> list[Observer]:
+        """Return all observers, each once."""
+        return self.of(list(self.tables))
 
     def add(self, observer: Observer, keys: Iterable[int]) -> list[Subscription]:
         """Subscribe an observer under each key."""

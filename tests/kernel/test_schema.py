@@ -182,7 +182,7 @@ def test_a_body_that_holds_something_else_is_refused() -> None:
         refused_class(
             lambda value=value: type(Schema)("Bad", (Schema,), {"limit": value}),
             f"Bad.limit is {value!r}",
-            "holds states and nothing else",
+            "holds states and groups of them, and nothing else",
             "limit = State(…)",
         )
 

@@ -180,6 +180,19 @@ def test_calls_that_were_made_before_are_looked_up_anew() -> None:
     assert engine.active_states == (Larger.Open,)
 
 
+def test_breakpoints_wait_for_the_same_states() -> None:
+    """``break_on()`` goes on."""
+    log: list[Transition] = []
+    engine = Engine(Shop)
+    engine.break_on(added=Shop.Open, removed=Shop.Loud, call=log.append)
+    engine.extend_schema(Larger)
+    engine.add(Larger.Early, Larger.Loud)
+    assert log == []
+    engine.add(Larger.Open)
+    engine.remove(Larger.Loud)
+    assert [transition.kind for transition in log] == ["add", "remove"]
+
+
 def test_tracers_are_told() -> None:
     """With the schema that it was; the machine has the new one."""
     told: list[object] = []

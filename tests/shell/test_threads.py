@@ -20,6 +20,7 @@ from trsm import Machine, Schema, State, Transition, Waiter, Watch, WrongThread
 class Job(Schema):
     Idle = State(remove="Busy")
     Busy = State(remove=Idle)
+    either = Group(Idle, Busy)
 
 
 class Handlers:
@@ -30,9 +31,19 @@ class Handlers:
 async def nothing() -> None: ...
 
 
-FOR_TRSM_ITSELF = {"current_source", "spawn", "task_ended", "task_failed", "task_overflow", "task_returned"}
+FOR_TRSM_ITSELF = {
+    "current_source",
+    "spawn",
+    "task_begins",
+    "task_ended",
+    "task_failed",
+    "task_is_over",
+    "task_overflow",
+    "task_returned",
+    "timed_out",
+}
 """What tasks call back: it runs where the machine's tasks run."""
-NEVER_CHANGES = {"id", "schema", "parent"}
+NEVER_CHANGES = {"id", "schema", "parent", "tags"}
 ONE_VALUE = {"closed", "ticks_at_close"}
 """Set once, when the machine closes; messages and `repr` read them anywhere."""
 
@@ -40,12 +51,15 @@ CALLS: dict[str, Callable[[Machine], object]] = {
     "add": lambda machine: machine.add(Job.Busy),
     "add_error": lambda machine: machine.add_error(ValueError()),
     "any_active": lambda machine: machine.any_active(Job.Idle),
+    "break_on": lambda machine: machine.break_on(added=Job.Busy),
     "bind": lambda machine: machine.bind(Handlers()),
     "can_add": lambda machine: machine.can_add(Job.Busy),
     "can_remove": lambda machine: machine.can_remove(Job.Idle),
     "close": lambda machine: machine.close(),
     "defer": lambda machine: machine.defer(nothing),
     "detach": lambda machine: machine.detach(machine),
+    "describe": lambda machine: machine.describe(),
+    "errors_to_state": lambda machine: machine.errors_to_state(),
     "explain": lambda machine: machine.explain("add", Job.Busy),
     "is_active": lambda machine: machine.is_active(Job.Idle),
     "is_inactive": lambda machine: machine.is_inactive(Job.Idle),
@@ -53,8 +67,11 @@ CALLS: dict[str, Callable[[Machine], object]] = {
     "remove": lambda machine: machine.remove(Job.Idle),
     "set": lambda machine: machine.set(Job.Busy),
     "start_child": lambda machine: machine.start_child(Job),
+    "start_soon": lambda machine: machine.start_soon(nothing),
     "tick": lambda machine: machine.tick(Job.Idle),
     "toggle": lambda machine: machine.toggle(Job.Busy),
+    "trace": lambda machine: machine.trace(Tracer()),
+    "transitions": lambda machine: machine.transitions(buffer=1, overflow="raise"),
     "watch": lambda machine: machine.watch(),
     "when": lambda machine: machine.when(Job.Idle),
     "when_any": lambda machine: machine.when_any(Job.Idle),
@@ -63,16 +80,22 @@ CALLS: dict[str, Callable[[Machine], object]] = {
     "when_next": lambda machine: machine.when_next(Job.Idle),
     "when_not": lambda machine: machine.when_not(Job.Idle),
     "when_query": lambda machine: machine.when_query(lambda ticks: True),
+    "when_queue": lambda machine: machine.when_queue(EXECUTED),
+    "when_settled": lambda machine: machine.when_settled(),
     "when_tick": lambda machine: machine.when_tick(Job.Idle, 1),
     "when_ticks": lambda machine: machine.when_ticks(Job.Idle, 1),
+    "which": lambda machine: machine.which(Job.either),
     "while_active": lambda machine: machine.while_active(Job.Idle),
     "while_inactive": lambda machine: machine.while_inactive(Job.Idle),
+    "will_be": lambda machine: machine.will_be(Job.Idle),
+    "will_be_removed": lambda machine: machine.will_be_removed(Job.Idle),
 }
 READS: dict[str, Callable[[Machine], object]] = {
     "active_states": lambda machine: machine.active_states,
     "children": lambda machine: machine.children,
     "error": lambda machine: machine.error,
     "last_transition": lambda machine: machine.last_transition,
+    "queue": lambda machine: machine.queue,
     "ticks": lambda machine: machine.ticks,
 }
 

@@ -7,11 +7,13 @@ nursery, scopes, waiters and tasks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from threading import get_ident
+from types import TracebackType
 from typing import Literal, cast
 
-from trsm._core._bits import members, renumbered
+from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MachineClosed, MutationError, ReadOnly, SchemaError, SnapshotError, listed
 from trsm._core._groups import Group
@@ -24,6 +26,7 @@ from trsm._core._mutation import (
     Cancellable,
     Mutation,
     Queued,
+    QueuedMutation,
     Result,
 )
 from trsm._core._plan import OPENING, Plan
@@ -32,9 +35,9 @@ from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._snapshots import broken, read_snapshot, taken
 from trsm._core._source import CAUSE, Source, current_source
-from trsm._core._state import Call, State
+from trsm._core._state import Call, State, is_async
 from trsm._core._ticks import Journal, Ticks
-from trsm._core._tracing import Tracer, checked_tracers
+from trsm._core._tracing import Observed, Tracer, checked_tracers
 from trsm._core._transition import Transition
 
 ADD, REMOVE, SET = Kind.ADD, Kind.REMOVE, Kind.SET
@@ -206,12 +209,58 @@ class Engine(Runner):
         parts = [f"{type(self).__name__} {self.id!r} ({plain})"]
         if self._active & error:
             parts.append(f"[Error:{self._ticks[self._definition.error]}]")
-        waiting = len(self._queue or ()) + len(self._firsts or ())
+        waiting = len(self._waiting())
         if waiting:
             parts.append(f"queue={waiting}")
         if self.closed:
             parts.append("closed")
         return f"<{' '.join(parts)}>"
+
+    def describe(self) -> str:
+        """Return what is going on, in lines for a person: states and ticks, what holds them, the queue, and more.
+
+        It looks at every state, and asks nothing of handlers. Raises `WrongThread` in another thread.
+        """
+        self._check_thread("describe")
+        return "\n".join(self._described())
+
+    def _described(self) -> list[str]:
+        relations = self._definition.relations
+        active = [f"  {name}:{self._ticks[number]}{self._holds(number)}" for number, name in self._active_names()]
+        idle = [
+            f"{name}:{self._ticks[number]}" if self._ticks[number] else name
+            for number, name in enumerate(relations.names)
+            if not self._active >> number & 1
+        ]
+        tags = f", tagged {listed(self._tags)}" if self._tags else ""
+        lines = [f"{type(self).__name__} {self.id!r} on {self._definition.name}{tags}, at transition {self._tick}"]
+        if self._closing:
+            lines[0] += ", closed" if self.closed else ", closing"
+        lines += ["active:", *active] if active else ["active: none"]
+        lines.append(f"inactive: {' '.join(idle) or 'none'}")
+        if self._error is not None:
+            lines.append(f"error: {self._error!r}")
+        if self._waiting():
+            lines.append("queue:")
+            for one in self.queue:
+                lines.append(f"  {one!s}")
+        return lines
+
+    def _holds(self, number: int) -> str:
+        """Return what the relations of an active state do now."""
+        relations, active = self._definition.relations, self._active
+        parts: list[str] = []
+        flags = [flag for flag in ("auto", "multi", "latch") if getattr(relations, flag) >> number & 1]
+        if flags:
+            parts.append(" ".join(flags))
+        for words, mask in (
+            ("requires", relations.require[number]),
+            ("is required by", relations.required_by[number] & active),
+            ("keeps out", relations.remove[number] & ~active),
+        ):
+            if mask:
+                parts.append(f"{words} {listed(relations.named(mask))}")
+        return f" ({'; '.join(parts)})" if parts else ""
 
     # ---- Handlers ---------------------------------------------------------------------------------------------------
 
@@ -273,6 +322,48 @@ class Engine(Runner):
         places = [place for place, one in enumerate(self._bound) if one is bound][-1:]
         self._rebind(tuple(one for place, one in enumerate(self._bound) if place not in places), "detach")
 
+    def break_on(
+        self,
+        *,
+        added: State[..., object] | Iterable[State[..., object]] = (),
+        removed: State[..., object] | Iterable[State[..., object]] = (),
+        call: Callable[[Transition], object] | None = None,
+    ) -> Binding:
+        """Stop in the debugger when a transition activates, or deactivates, one of these states.
+
+        ``breakpoint()`` is called right after the commit, before any final handler. The machine can be looked at there,
+        and not changed. What `call` raises is logged, and it is called no more.
+
+        Args:
+          added: a state, or several: stop when one of them activates, or a multi one is called again.
+          removed: a state, or several: stop when one of them leaves.
+          call: a sync function of the transition, called in place of ``breakpoint()``.
+
+        Returns:
+          A `Binding`; ``detach()`` takes it off.
+
+        Raises:
+          MutationError: neither `added` nor `removed` names a state.
+          TypeError: `call` is no sync function.
+          UnknownState, ReadOnly, WrongThread: as for `bind`.
+
+        Example::
+
+            machine.break_on(added=Link.Broken, call=lambda t: print(t.describe_cause()))
+        """
+        comes, goes = _several(added), _several(removed)
+        if not comes and not goes:
+            raise MutationError("break_on() names no state: write added=…, removed=… or both")
+        if call is not None and (not callable(call) or is_async(call)):
+            raise TypeError(f"break_on(…, call={call!r}): pass a sync function that takes the transition")
+        return self.trace(
+            _Breakpoint(
+                self._mask(comes, "break_on(added=…)") if comes else 0,
+                self._mask(goes, "break_on(removed=…)") if goes else 0,
+                call,
+            )
+        )
+
     def _check_may_change(self, doing: str) -> None:
         self._check_thread(doing)
         if self._phase == READING:
@@ -284,6 +375,58 @@ class Engine(Runner):
         table = table_of(self._definition, bound)
         self._bound = bound
         self._retable(table)
+
+    # ---- The queue, to look at --------------------------------------------------------------------------------------
+
+    def _waiting(self) -> tuple[Mutation, ...]:
+        return (*(self._firsts or ()), *(self._queue or ()))
+
+    @property
+    def queue(self) -> tuple[QueuedMutation, ...]:
+        """What waits for its turn, in that order: a picture. Outside of transitions it is empty.
+
+        Errors, which go ahead of it all, are not among it. Reading raises `WrongThread` in another thread.
+        """
+        self._check_thread("queue", is_read=True)
+        return tuple(self._shown(mutation) for mutation in self._waiting())
+
+    def will_be(self, *states: State[..., object]) -> bool:
+        """Return whether what is queued asks for all of these states to be active.
+
+        For each state the last queued mutation that says anything of it decides; what relations will bring or refuse
+        is not foreseen. A ``set`` speaks of every state but active latched ones; a ``toggle`` of those that it names,
+        judged by what is active now and what is queued before it. False where nothing that is queued speaks of a
+        state, active or not.
+
+        Raises:
+          UnknownState, MutationError, WrongThread: as for `is_active`.
+        """
+        mask = self._mask(states, "will_be")
+        self._check_thread("will_be")
+        return self._foreseen()[0] & mask == mask
+
+    def will_be_removed(self, *states: State[..., object]) -> bool:
+        """Return whether what is queued asks for all of these states to go. Otherwise as `will_be`."""
+        mask = self._mask(states, "will_be_removed")
+        self._check_thread("will_be_removed")
+        return self._foreseen()[1] & mask == mask
+
+    def _foreseen(self) -> tuple[int, int]:
+        """Return the states that what is queued asks to come, and those that it asks to go."""
+        everything = (1 << len(self._definition.states)) - 1
+        comes = goes = 0
+        for mutation in self._waiting():
+            request = mutation.request
+            if request is None:
+                expected = self._active & ~goes | comes
+                are_all = expected & mutation.toggle == mutation.toggle
+                called, dropped = (0, mutation.toggle) if are_all else (mutation.toggle, 0)
+            else:
+                called, dropped = request.called, request.dropped
+                if request.kind is SET:
+                    dropped = everything & ~called & ~(self._active & self._definition.relations.latch)
+            comes, goes = comes & ~dropped | called, goes & ~called | dropped
+        return comes, goes
 
     # ---- Asking -----------------------------------------------------------------------------------------------------
 
@@ -372,8 +515,13 @@ class Engine(Runner):
         mutation = Mutation(request, args=args or None, calls=calls, scope=scope)
         return self._submit_mutation(mutation, first)
 
-    def add_error(self, error: Exception) -> Result:
+    def add_error(self, error: Exception, state: State[..., object] | None = None) -> Result:
         """Activate ``Error``, and every `ErrorState` that catches this exception, as if a handler had raised it.
+
+        Args:
+          error: the exception.
+          state: an `ErrorState` that takes all of it, whatever it says it catches. Only its ``can_enter`` may refuse.
+            Default: none.
 
         Returns:
           As `add`; it is never refused by a full queue. If nothing handles it, the machine closes. On a machine that
@@ -381,23 +529,57 @@ class Engine(Runner):
 
         Raises:
           TypeError: it is no `Exception`: nothing, `BaseException` and cancellation are never errors.
-          ReadOnly, WrongThread: as for `add`.
+          ValueError: `state` is no `ErrorState`.
+          UnknownState, MutationError, ReadOnly, WrongThread: as for `add`.
         """
         if not isinstance(error, Exception):
             raise TypeError(
                 f"add_error({error!r}): only an Exception can become a state; let everything else propagate"
             )
+        number = self._error_state(state, "add_error")
         self._check_thread("add_error")
         if self._phase == READING:
             raise ReadOnly(self._read_only("add_error"))
         if self._closing:
             self._late_error(error)
             return Canceled(self._closing_reason())
-        self._fault(error, current_source())
         if self._phase == RUNNING:
-            return Queued(self._queue_tick)
+            queued = Queued(self._queue_tick, self._reference)
+            self._fault(error, current_source(), number, queued)
+            return queued
+        self._fault(error, current_source(), number)
         self._drain(None)
         return EXECUTED
+
+    def _error_state(self, state: State[..., object] | None, doing: str) -> int:
+        if state is None:
+            return -1
+        number = self._definition.number(state, doing)
+        if number not in dict(self._definition.catches):
+            raise ValueError(f"{doing}: {state} is no ErrorState, and so takes no exception: leave state= out")
+        return number
+
+    def errors_to_state(self, state: State[..., object] | None = None) -> AbstractContextManager[None, bool]:
+        """Return a context manager that makes an `Exception` out of its block an error of this machine.
+
+        The exception goes to `add_error` and is swallowed; the code after the block goes on. Whatever else leaves the
+        block (cancellation, Ctrl-C) passes, and so does the `MachineClosed` of this very machine, which is no error of
+        it. A group is split accordingly. It may be used any number of times.
+
+        Args:
+          state: as for `add_error`.
+
+        Raises:
+          ValueError, UnknownState, MutationError, ReadOnly, WrongThread: as for `add_error`, before the block.
+
+        Example::
+
+            with machine.errors_to_state():
+                settings = parse(text)
+        """
+        self._check_thread("errors_to_state")
+        number = self._error_state(state, "errors_to_state")
+        return _ErrorsToState(self, None if number < 0 else self._definition.states[number])
 
     def can_add(self, *states: State[[], object] | Call[object], **args: object) -> bool:
         """Return whether `add` would be executed now: relations and negotiation handlers are asked, nothing changes.
@@ -521,7 +703,13 @@ class Engine(Runner):
                     raise MutationError(
                         f"{doing}: {call.state} is called twice with arguments: make two mutations of it"
                     )
-                if self._definition.states[number]._args is not None:
+                make = self._definition.states[number]._args
+                if isinstance(make, type) and not isinstance(call.args, make):
+                    raise MutationError(
+                        f"{doing}: {call.state} takes {make.__name__}, and this call carries {call.args!r}: write "
+                        f"{call.state.qualified_name}(…)"
+                    )
+                if make is not None:
                     calls[number] = call.args
             else:
                 number = self._definition.number(state, doing)
@@ -815,7 +1003,68 @@ class Engine(Runner):
         self._check_thread("close")
         if self._phase == READING:
             raise ReadOnly(self._read_only("close"))
-        self._want_close()
+        self._want_close(current_source())
+
+
+class _ErrorsToState:
+    """What ``errors_to_state()`` returns. A class: nothing may come between the block and what it makes of an error."""
+
+    __slots__ = ("_engine", "_state")
+
+    def __init__(self, engine: Engine, state: State[..., object] | None) -> None:
+        self._engine = engine
+        self._state = state
+
+    def __enter__(self) -> None:
+        self._engine._check_may_change("errors_to_state")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        taken: BaseException | None
+        rest: BaseException | None
+        if isinstance(error, BaseExceptionGroup):
+            taken, rest = cast("BaseExceptionGroup[BaseException]", error).split(self._takes)
+        else:
+            taken, rest = (error, None) if error is not None and self._takes(error) else (None, error)
+        if taken is None:
+            return False
+        self._engine.add_error(cast("Exception", taken), self._state)
+        if rest is not None:
+            raise rest
+        return True
+
+    def _takes(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):
+            return False  # its members are asked
+        return isinstance(error, Exception) and not (isinstance(error, MachineClosed) and error.machine is self._engine)
+
+
+class _Breakpoint(Tracer):
+    """What ``break_on()`` attaches."""
+
+    def __init__(self, added: int, removed: int, call: Callable[[Transition], object] | None) -> None:
+        self._added = added
+        self._removed = removed
+        self._call = call
+
+    def schema_changed(self, machine: Observed, before: type[Schema]) -> None:
+        """Wait for the same states, by their new numbers."""
+        numbers = machine.schema._definition.numbers
+        places = [numbers[state._lineage] for state in before.states]
+        self._added, self._removed = renumbered(self._added, places), renumbered(self._removed, places)
+
+    def committed(self, machine: object, transition: Transition) -> None:
+        """Stop, if it was waited for."""
+        plan = transition._plan
+        entering = union(1 << state for state in plan.entering)
+        leaving = union(1 << state for state in plan.leaving)
+        if not (entering & self._added or leaving & self._removed):
+            return
+        if self._call is not None:
+            self._call(transition)
+        else:
+            breakpoint()  # `up` leads to the transition, and to who made it
 
 
 def _several(states: object) -> tuple[object, ...]:

@@ -114,9 +114,11 @@ class Queued(Result):
       outcome: `Executed` or `Canceled` once it had its turn, None before.
     """
 
-    __slots__ = ("outcome", "tick")
+    __slots__ = ("_machine", "outcome", "tick")
 
-    def __init__(self, tick: int) -> None:
+    def __init__(self, tick: int, machine: object) -> None:
+        self._machine = machine
+        """The weak reference to the machine whose queue it is in."""
         self.tick: int = tick
         self.outcome: Executed | Canceled | None = None
 
@@ -191,3 +193,9 @@ class QueuedMutation:
     """Its free keywords."""
     result: Queued
     """What the caller got: its outcome is there once it had its turn."""
+
+    def __str__(self) -> str:
+        """Return it as it would be written, but for the values of its arguments."""
+        called, dropped = (", ".join(map(str, states)) for states in (self.called, self.dropped))
+        words = f"add=({called}), remove=({dropped})" if self.kind == "mutate" else called or dropped
+        return f"{self.kind}({', '.join((words, *(f'{name}=…' for name in self.args)))})"

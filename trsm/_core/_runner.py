@@ -17,16 +17,18 @@ from threading import get_ident
 from types import MappingProxyType
 from typing import ClassVar, Concatenate, ParamSpec, cast
 
+import attrs
+
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
 from trsm._core._handlers import Table, table_of
 from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
-from trsm._core._plan import Handler, Plan
+from trsm._core._plan import BARRING, Handler, Plan
 from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import Definition, Schema
-from trsm._core._source import CAUSE, Source, bounded
+from trsm._core._source import CAUSE, Source, bounded, current_source
 from trsm._core._ticks import Journal, Ticks
 from trsm._core._tracing import Observed, Tracer
 from trsm._core._transition import Transition
@@ -57,6 +59,18 @@ class Refusal:
         self.error = error
 
 
+@attrs.frozen(eq=False)
+class Fault:
+    """An exception that waits to become a state."""
+
+    error: Exception
+    source: Source | None
+    state: int = -1
+    """The error state that takes it, whatever it says it catches; -1 for none."""
+    result: Queued | None = None
+    """What the caller got, who made it in a transition."""
+
+
 class Runner:
     """Owns ticks, queue and handler table, and runs what it is given until it is settled."""
 
@@ -68,6 +82,7 @@ class Runner:
         "_began",
         "_bound",
         "_calls",
+        "_close_source",
         "_close_wanted",
         "_closing",
         "_definition",
@@ -135,12 +150,14 @@ class Runner:
         self._queue: deque[Mutation] | None = None
         self._firsts: deque[Mutation] | None = None
         self._queue_tick = 0
-        self._faults: list[tuple[Exception, Source | None]] | None = None
-        self._unhandled: list[BaseException] | None = None
+        self._faults: list[Fault] | None = None
+        self._unhandled: list[tuple[BaseException, Source | None]] | None = None
         self._escaped: list[BaseException] | None = None
         self._auto_due = False
         self._barred = 0
         self._close_wanted = False
+        self._close_source: Source | None = None
+        """What made it close; None if that came from outside, or if it has not."""
         self._is_closed = False
         self._is_settling_watched = False
         """Whether somebody wants to hear that the machine has settled."""
@@ -323,10 +340,10 @@ class Runner:
                 "one was refused, those are kept; make fewer in one transition, or open it with a higher queue_limit"
             )
         if first:
-            mutation.outcome = Queued(self._queue_tick + 1)
+            mutation.outcome = Queued(self._queue_tick + 1, self._reference)
             firsts.append(mutation)
         else:
-            mutation.outcome = Queued(self._queue_tick + len(queue) + 1)
+            mutation.outcome = Queued(self._queue_tick + len(queue) + 1, self._reference)
             queue.append(mutation)
         if self._tracers:
             self._trace(Tracer.mutation_queued, self._shown(mutation))
@@ -415,7 +432,7 @@ class Runner:
                 self._overrun(went)
                 continue
             if self._faults:
-                self._error_turn(*self._faults.pop(0))
+                self._fault_turn(self._faults.pop(0))
             elif self._auto_due:
                 self._auto_due = False
                 self._auto_turn()
@@ -450,26 +467,30 @@ class Runner:
         assert queued is not None  # what was queued got its result then
         queued.outcome = outcome
 
-    def _cancel_queue(self, reason: str) -> None:
+    def _drop_waiting(self, reason: str) -> None:
+        """Cancel what is queued; errors that wait to become states are unhandled."""
         waiting = [*(self._firsts or ()), *(self._queue or ())]
         self._firsts = self._queue = None
         for mutation in waiting:
             self._queue_tick += 1
             self._finish(mutation, Canceled(reason))
+        faults, self._faults = self._faults, None
+        for fault in faults or ():
+            if fault.result is not None:
+                fault.result.outcome = Canceled(reason)
+            self._unhandled_error(fault.error, fault.source)
 
     def _overrun(self, went: int) -> None:
         limit = self._limits.drain_limit
         names = listed(self._definition.relations.named(went))
         self._auto_due = False
-        faults, self._faults = self._faults, None
-        self._cancel_queue(f"machine {self.id!r} did not settle within {limit} transitions")
-        for error, _ in faults or ():
-            self._unhandled_error(error)
+        self._drop_waiting(f"machine {self.id!r} did not settle within {limit} transitions")
         self._unhandled_error(
             NotSettled(
                 f"machine {self.id!r} did not settle within {limit} transitions (drain_limit); {names} went round: "
                 "handlers feed themselves; break the circle, or let a task do it, which checkpoints"
-            )
+            ),
+            None if self._last is None or isinstance(self._last, tuple) else self._last.source,
         )
 
     def _report_instability(self) -> None:
@@ -550,7 +571,7 @@ class Runner:
         if isinstance(error, Exception):
             state = refusal.handler.state
             if state >= 0 and self._definition.errors >> state & 1:
-                self._unhandled_error(error)
+                self._unhandled_error(error, self._source_of(transition, refusal.handler))
             else:
                 self._handler_fault(error, transition, refusal.handler)
         elif error is not None:
@@ -674,7 +695,8 @@ class Runner:
             or (handler.state >= 0 and self._definition.errors >> handler.state & 1)
             or (transition._plan.request.kind is Kind.ERROR and handler.kind != "on_exit")
         ):
-            self._unhandled_error(error)  # errors of an error handler are not caught again
+            # Errors of an error handler are not caught again.
+            self._unhandled_error(error, self._source_of(transition, handler))
         else:
             self._handler_fault(error, transition, handler)
 
@@ -698,9 +720,11 @@ class Runner:
 
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
-        called = self._definition.relations.named(request.called)
+        asked = request.called | (0 if request.kind in BARRING else request.dropped)
+        called = self._definition.relations.named(asked)
         kind = request.kind.name.lower()
-        return bounded(Source(self.id, transition.tick, kind, called, handler.name, transition.source))
+        source = Source(self.id, transition.tick, kind, called, handler.name, transition.source, role=handler.kind)
+        return bounded(source)
 
     # ---- The automatic round ----------------------------------------------------------------------------------------
 
@@ -732,11 +756,11 @@ class Runner:
 
     # ---- Errors -----------------------------------------------------------------------------------------------------
 
-    def _fault(self, error: Exception, source: Source | None) -> None:
+    def _fault(self, error: Exception, source: Source | None, state: int = -1, result: Queued | None = None) -> None:
         """Note an exception; each gets an error mutation of its own, in order."""
         if self._faults is None:
             self._faults = []
-        self._faults.append((error, source))
+        self._faults.append(Fault(error, source, state, result))
 
     def _handler_fault(self, error: Exception, transition: Transition, handler: Handler) -> None:
         """Note an exception of a handler; if its state is auto, it does not come back until the drain has settled."""
@@ -749,13 +773,15 @@ class Runner:
         if self._escaped is None:
             self._escaped = []
         self._escaped.append(error)
-        self._close_wanted = True
+        if not self._close_wanted:
+            self._close_wanted = True
+            self._close_source = current_source()
 
-    def _unhandled_error(self, error: BaseException) -> None:
-        """Note an error that nothing handles."""
+    def _unhandled_error(self, error: BaseException, source: Source | None) -> None:
+        """Note an error that nothing handles, and where it came from."""
         if self._unhandled is None:
             self._unhandled = []
-        self._unhandled.append(error)
+        self._unhandled.append((error, source))
 
     def _surface(self) -> None:
         """Raise from the outermost call what nothing handled."""
@@ -763,12 +789,19 @@ class Runner:
         unhandled, self._unhandled = self._unhandled or [], None
         if len(escaped) == 1 and not unhandled:
             raise escaped[0]
-        raise BaseExceptionGroup(f"unhandled in machine {self.id!r}", [*unhandled, *escaped])
+        raise BaseExceptionGroup(f"unhandled in machine {self.id!r}", [*(error for error, _ in unhandled), *escaped])
 
-    def _error_turn(self, error: Exception, source: Source | None) -> None:
-        """Activate ``Error`` and the error states that match (DESIGN section 7)."""
+    def _fault_turn(self, fault: Fault) -> None:
+        self._error_turn(fault.error, fault.source, fault.state)
+        if fault.result is not None:
+            fault.result.outcome = EXECUTED
+
+    def _error_turn(self, error: Exception, source: Source | None, named: int) -> None:
+        """Activate ``Error`` and the error states that match (DESIGN section 7); `named` takes it anyway."""
         definition = self._definition
-        matching = union(1 << state for state, catches in definition.catches if _rest(error, catches) is not error)
+        matching = union(
+            1 << state for state, catches in definition.catches if state == named or _rest(error, catches) is not error
+        )
         answers: dict[Handler, bool] = {}
         barred = 0
         mutation = Mutation(None, source=source, error=error)
@@ -790,18 +823,19 @@ class Runner:
         rest: Exception | None = error
         for state, catches in definition.catches:
             if rest is not None and matching & plan.target & ~barred & ~failed & 1 << state:
-                rest = _rest(rest, catches)
+                rest = None if state == named else _rest(rest, catches)
         table = self._table
         handled = table.errors_handled or (self._runs_tasks and table.errors_tasked)
         if rest is not None and (not handled or failed >> definition.error & 1):
-            self._unhandled_error(rest)
+            self._unhandled_error(rest, source)
 
     # ---- Closing ----------------------------------------------------------------------------------------------------
 
-    def _want_close(self) -> None:
+    def _want_close(self, source: Source | None) -> None:
         """Close now, or after the present transition; nothing happens if that is under way."""
         if not (self._closing or self._close_wanted):
             self._close_wanted = True
+            self._close_source = source
             self._catch_up()
 
     def _close_now(self) -> None:
@@ -812,13 +846,11 @@ class Runner:
         self._calls = {}  # mutations are canceled from now on
         self._ticks_at_close = self.ticks
         self._close_children()
-        self._cancel_queue(self._closing_reason())
-        faults, self._faults = self._faults, None
-        for error, _ in faults or ():
-            self._unhandled_error(error)
+        self._drop_waiting(self._closing_reason())
         self._auto_due = False
         plan = self._plan(self._definition.request(Kind.CLOSE))
-        transition = self._new_transition(plan, None)
+        source = self._close_source
+        transition = self._new_transition(plan, None if source is None else Mutation(None, source=source))
         if self._tracers:
             self._negotiate(plan, transition)
         self._execute(plan, transition)
@@ -832,7 +864,7 @@ class Runner:
     def _late_error(self, error: Exception) -> None:
         """Called with an error that is reported while closing, or after it."""
         if self._phase == RUNNING:
-            self._unhandled_error(error)
+            self._unhandled_error(error, current_source())
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
         """Called right after a commit that moved a watched state, before any final handler."""

@@ -23,18 +23,46 @@ class Source:
     kind: str
     """The kind of that transition, such as ``"add"`` or ``"auto"``."""
     called: tuple[str, ...]
-    """The names of the states that it called."""
+    """The names of the states that it called, or asked to go."""
     handler: str
     """The qualified name of the handler or task."""
     parent: Source | None = None
     """What made that transition; None if it came from outside."""
     omitted: int = 0
     """How many records were dropped between this one and ``parent``."""
+    role: str = "task"
+    """What the handler is: ``"on_enter"`` and the like, ``"task"``, or ``"timeout"``."""
     depth: int = attrs.field(init=False)
     """How many records the chain holds, this one included."""
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "depth", 1 if self.parent is None else self.parent.depth + 1)
+
+    def chain(self) -> tuple[Source, ...]:
+        """Return this record and those before it, the newest first, but for those that were dropped."""
+        records: list[Source] = []
+        record: Source | None = self
+        while record is not None:
+            records.append(record)
+            record = record.parent
+        return tuple(records)
+
+    @property
+    def line(self) -> str:
+        """This record alone, in words."""
+        what = f"{self.kind}({', '.join(self.called)})"
+        who = self.handler if self.role == "timeout" else f"{self.role} {self.handler}"
+        when = "in" if self.role not in ("task", "timeout") else "after"
+        return f"{who}, {when} transition {self.tick} of machine {self.machine!r}, {what}"
+
+    def __str__(self) -> str:
+        """Return the chain of causes in lines, the newest first, back to what came from outside."""
+        lines: list[str] = []
+        for record in self.chain():
+            lines.append(f"by {record.line}")
+            if record.omitted:
+                lines.append(f"… {record.omitted} more …")
+        return "\n".join([*lines, "from outside"])
 
 
 def bounded(source: Source) -> Source:
@@ -50,7 +78,7 @@ def bounded(source: Source) -> Source:
         omitted += 1 + rest.omitted
         rest = rest.parent
     for one in reversed(recent):
-        rest = Source(one.machine, one.tick, one.kind, one.called, one.handler, rest, omitted)
+        rest = Source(one.machine, one.tick, one.kind, one.called, one.handler, rest, omitted, one.role)
         omitted = 0
     assert rest is not None  # `recent` holds at least the source itself
     return rest

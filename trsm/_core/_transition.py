@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 from weakref import ReferenceType
 
 from trsm._core._consensus import Kind
@@ -16,6 +16,17 @@ from trsm._core._state import State
 from trsm._core._ticks import Journal, Ticks
 
 A = TypeVar("A")
+
+
+class _Named(Protocol):
+    """A machine, as its transitions name it."""
+
+    @property
+    def id(self) -> str:
+        """Its name in messages."""
+        ...  # a protocol's property has no body to run
+
+
 _NO_ARGS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -108,6 +119,30 @@ class Transition:
     def source(self) -> Source | None:
         """The handler or task that made the mutation, with the chain of causes before it; None if from outside."""
         return None if self._mutation is None else self._mutation.source
+
+    def describe_cause(self) -> str:
+        """Return what caused it, in lines: this transition, then each handler or task, back to the first.
+
+        The chain goes across the machines of a process. In a long one the middle is left out, and counted.
+
+        Example::
+
+            add(Ready), transition 4 of machine 'link'
+            by task Link.dial, after transition 3 of machine 'link', add(Connecting)
+            by on_enter Boss.begin, in transition 1 of machine 'boss', add(Working)
+            from outside
+        """
+        machine = cast("_Named | None", self._machine())
+        called = ", ".join(map(str, (*self.called, *self.dropped)))
+        what = f"{self.kind}({called})"
+        at = "asked for" if self.dry_run else f"transition {self.tick}"
+        of = (
+            f"of machine {machine.id!r}"
+            if machine is not None
+            else f"of a machine on {self._definition.name}, now gone"
+        )
+        source = self.source
+        return f"{what}, {at} {of}\n{'from outside' if source is None else source}"
 
     # ---- What becomes of it -----------------------------------------------------------------------------------------
 
