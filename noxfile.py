@@ -66,11 +66,8 @@ def tests(session: nox.Session) -> None:
     """The suite, on the built wheel; on the oldest Python with branch coverage."""
     install_wheel(session)
     session.install(*group("tests"))
-    if session.python != OLDEST:
-        session.run("pytest", "-q", *session.posargs)
-        return
-    session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
-    session.run("coverage", "report")
+    coverage = ["--cov", "--cov-report=term"] if session.python == OLDEST else []
+    session.run("pytest", "-q", "-n", "auto", *coverage, *session.posargs)
 
 
 @nox.session(python=OLDEST)

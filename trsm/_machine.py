@@ -158,7 +158,7 @@ class Machine(Performer):
     _parent: Machine | None
     _cleanup_timeout: float
     _children: dict[Machine, None] | None
-    _deferred: list[Callable[[], Awaitable[object]]] | None
+    _deferred: list[functools.partial[Awaitable[object]]] | None
     _errors: list[BaseException] | None
     """Errors that nothing handled, in order."""
     _final: tuple[Plan, CoreTransition, CoreTransition | None] | None
@@ -192,9 +192,7 @@ class Machine(Performer):
             self._errors.extend(error for error, _ in unhandled)
             escaped += self._hand_on(unhandled)
         if escaped:
-            raise (
-                escaped[0] if len(escaped) == 1 else BaseExceptionGroup(f"in handlers of machine {self.id!r}", escaped)
-            )
+            raise (escaped[0] if len(escaped) == 1 else BaseExceptionGroup(self._escaped_message, escaped))
 
     def _hand_on(self, errors: Iterable[tuple[BaseException, Source | None]]) -> list[BaseException]:
         """Make errors of a started child those of its parent; return what handlers there raised, no `Exception`."""
@@ -206,6 +204,10 @@ class Machine(Performer):
                 except BaseException as raised:
                     escaped.append(raised)  # each error is handed on, whatever becomes of the one before
         return escaped
+
+    @property
+    def _escaped_message(self) -> str:
+        return f"in handlers of machine {self.id!r}"
 
     def _child_error(self, error: BaseException, source: Source | None) -> None:
         """Take an error of a started child that nothing handled there; it comes from where it came from there."""
@@ -222,11 +224,13 @@ class Machine(Performer):
 
     # ---- Waiters ----------------------------------------------------------------------------------------------------
 
-    def _finished(self, plan: Plan, transition: CoreTransition, removal: CoreTransition | None) -> None:
+    def _finished(
+        self, plan: Plan, transition: CoreTransition, removal: CoreTransition | None, bound: tuple[object, ...]
+    ) -> None:
         if self._closing:
             self._final = plan, transition, removal
             return
-        self._start_tasks(plan, transition)
+        self._start_tasks(plan, transition, bound)
         self._look(plan, transition, removal)
 
     def _is_watched(self, number: int) -> bool:
@@ -773,6 +777,23 @@ class Machine(Performer):
             except BaseException as error:
                 self._escape(error)  # from a handler of the child; this machine goes on closing
 
+    @property
+    def _is_busy(self) -> bool:
+        """Whether this machine, or one that descends from it, is in a transition."""
+        return self._phase != IDLE or any(child._is_busy for child in self.children)
+
+    def _want_close(self, source: Source | None) -> None:
+        """Close now; after the present transition, and after those of children, which close first."""
+        if self._closing or self._close_wanted:
+            return
+        self._close_wanted = True
+        self._close_source = source
+        if any(child._is_busy for child in self.children):
+            for child in reversed(self.children):
+                child._want_close(source)
+        else:
+            self._catch_up()
+
     def _closed(self) -> None:
         self._end_scopes()
         if self._is_settling_watched:
@@ -802,6 +823,15 @@ class Machine(Performer):
                 self._context.run(functools.partial(self._nursery.start_soon, self._join, name=f"{self.id}: closing"))
             else:
                 self._joined_now()
+        parent = self._parent
+        if parent is not None and parent._close_wanted and not parent._is_busy_but_for(self):
+            try:
+                parent._catch_up()
+            except BaseException as raised:
+                self._escape(raised)  # from a handler of the parent; what this machine has to tell goes on
+
+    def _is_busy_but_for(self, closed: Machine) -> bool:
+        return any(child._is_busy for child in self.children if child is not closed)
 
     async def _join(self) -> None:
         """Steps 5 to 7 of closing, for a started child."""

@@ -199,6 +199,9 @@ def _close(machine: Machine) -> list[BaseException]:
     """Close a machine whose block is left; return what a handler raised that is no `Exception`."""
     try:
         machine.close()
+    except BaseExceptionGroup as group:
+        # Several were raised: they join the others one by one. One handler's own group is one of them.
+        return list(group.exceptions) if group.message == machine._escaped_message else [group]
     except BaseException as error:
         return [error]
     return []

@@ -226,7 +226,7 @@ class Performer(Engine):
         }
 
     def _reopened(self, plan: Plan, transition: Transition, left: Mapping[int, float | None]) -> None:
-        self._start_tasks(plan, transition)
+        self._start_tasks(plan, transition, self._bound)
         for number in plan.entering:
             if self._definition.timed >> number & 1:
                 seconds = left.get(number, self._definition.timeouts[number][0])
@@ -262,9 +262,9 @@ class Performer(Engine):
 
     # ---- Tasks ------------------------------------------------------------------------------------------------------
 
-    def _start_tasks(self, plan: Plan, transition: Transition) -> None:
-        """Start the tasks of entering states that are still active."""
-        for number in plan.tasks:
+    def _start_tasks(self, plan: Plan, transition: Transition, bound: tuple[object, ...]) -> None:
+        """Start the tasks of entering states that are still active, as they were bound when the plan was committed."""
+        for number, handlers in plan.tasks:
             if not self._active >> number & 1:
                 continue
             if self._slots is None:
@@ -273,10 +273,10 @@ class Performer(Engine):
             if slot is None:
                 slot = self._slots[number] = Slot(self, self._limits.queue_limit)
                 self._watched |= 1 << number
-            for handler in self._table.tasks.get(number, ()):
+            for handler in handlers:
                 work = handler.function
                 if handler.place >= 0:
-                    work = types.MethodType(work, self._bound[handler.place])
+                    work = types.MethodType(work, bound[handler.place])
                 slot.start(Activation(handler, work, transition, self._source_of(transition, handler)))
 
     def start_soon(

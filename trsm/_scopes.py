@@ -41,8 +41,9 @@ class StateScope:
     def __enter__(self) -> trio.CancelScope:
         if self._scope is not None:
             raise RuntimeError("a state's scope is usable once: call while_active(…) again for another")
-        scope = self._scope = trio.CancelScope()
+        scope = trio.CancelScope()
         self._enter(scope)
+        self._scope = scope
         return scope
 
     def __exit__(

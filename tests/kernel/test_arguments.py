@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NewType, Optional, Protocol, TypedDict, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar, Union, runtime_checkable
 
 import attrs
 import pytest
@@ -41,7 +41,7 @@ FITS: list[tuple[object, object, bool]] = [
     (3.5, int, False),
     (None, None, True),
     (3, None, False),
-    (None, Optional[int], True),
+    (None, Union[int, None], True),
     (3, int | None, True),
     ("x", int | None, False),
     ("a", Literal["a", "b"], True),
@@ -114,7 +114,7 @@ def test_arguments_that_are_missing_or_unknown_are_refused() -> None:
     with pytest.raises(MutationError, match=r"Fetching\(…\): missing a required argument: 'url'; it takes \(url: "):
         Web.Fetching()
     with pytest.raises(MutationError, match="unexpected keyword argument 'address'"):
-        Web.Fetching(address="")
+        Web.Fetching("", address="")
 
 
 def test_what_an_args_class_itself_refuses_comes_through() -> None:
@@ -145,7 +145,7 @@ def test_a_class_with_new_is_read_by_its_new() -> None:
     """Where there is no ``__init__``, ``__new__`` has the types."""
 
     class Made:
-        def __new__(cls, number: int) -> Made:
+        def __new__(cls, number: int) -> object:
             return super().__new__(cls)
 
     with pytest.raises(MutationError, match=r"X\(number='x'\): number is int, and this is str"):

@@ -1000,6 +1000,26 @@ def test_what_is_no_exception_in_the_automatic_round_closes() -> None:
     assert engine.closed and engine.ticks_at_close is not None and engine.ticks_at_close.is_active(Automatic.Go)
 
 
+def test_what_is_no_exception_while_closing_is_raised_once_and_closes_once() -> None:
+    """The other ``on_exit``s run; whoever is asked afterwards finds a closed engine, and nothing leaves again."""
+    log: list[object] = []
+    stop = KeyboardInterrupt()
+    engine = Engine(
+        Plain,
+        notes(Plain.A.on_exit, log, "A"),
+        fails(Plain.B.on_exit, stop, log),
+        answers(Plain.C.can_enter, True),
+    )
+    engine.add(Plain.A, Plain.B)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        engine.close()
+    assert caught.value is stop and log == [stop, "A"]
+    tick = engine.last_transition.tick
+    engine.explain("add", Plain.C)
+    engine.close()
+    assert engine.last_transition.tick == tick and len(log) == 2
+
+
 def test_errors_that_wait_when_a_drain_goes_on_for_too_long_are_unhandled() -> None:
     """They stand before `NotSettled`, which names the states that went round."""
     errors = [ValueError(str(number)) for number in range(3)]

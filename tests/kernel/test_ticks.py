@@ -85,6 +85,6 @@ def test_ticks_of_another_schema_are_refused() -> None:
     with pytest.raises(TypeError, match=r"ticks.until\(…\): 3 is not the ticks of Door"):
         ticks.until(3)
     with pytest.raises(TypeError, match="Other is not the ticks of Door"):
-        ticks <= Engine(Other).ticks
+        assert ticks <= Engine(Other).ticks
     with pytest.raises(TypeError, match="None is not the ticks of Door"):
-        ticks >= None
+        assert ticks >= None

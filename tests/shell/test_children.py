@@ -357,13 +357,14 @@ async def test_parent_that_closes_sees_its_children_closed() -> None:
 
 
 async def test_child_that_asks_its_closing_parent() -> None:
-    """It is told that the parent is closing."""
+    """It is told that the parent is closing, and may read what was active when that began."""
     seen = []
 
     @Part.On.on_exit
     def leave(t: Transition) -> None:
         assert t.machine.parent is not None
         seen.append(t.machine.parent.add(Top.On))
+        assert t.machine.parent.ticks_at_close == t.machine.parent.ticks
         t.machine.parent.close()
 
     async with trsm.open_machine(Top, id="top") as machine:
@@ -693,6 +694,26 @@ async def test_parent_whose_handlers_raise_no_exception_when_they_get_errors_of_
             assert stopped.value is stop
             assert machine.closed
     assert caught.value.exceptions == (second, first)
+
+
+async def test_errors_of_a_child_that_closes_its_parent_whose_handlers_raise_no_exception() -> None:
+    """What the parent's handlers raise goes to the caller, and takes no error of the child with it."""
+    stop, error = SystemExit(), OSError()
+
+    @Part.Failing.on_enter
+    def close_parent(t: Transition) -> None:
+        assert t.machine.parent is not None
+        t.machine.parent.close()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with trsm.open_machine(Top, raising(stop, Top.On.on_exit)) as machine:
+            child = machine.start_child(Part, close_parent, raising(error, Part.On.on_exit))
+            machine.add(Top.On)
+            child.add(Part.On)
+            with pytest.raises(SystemExit) as stopped:
+                child.add(Part.Failing)
+            assert stopped.value is stop
+    assert caught.value.exceptions == (error,)
 
 
 async def test_parent_whose_handlers_raise_no_exception_when_they_get_the_error_of_a_cleanup() -> None:

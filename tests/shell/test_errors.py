@@ -519,6 +519,24 @@ async def test_what_is_no_exception_leaves_the_block_when_leaving_it_closes() ->
     assert caught.value.exceptions == (stop,)
 
 
+async def test_a_machine_whose_closing_was_interrupted_closes_once() -> None:
+    """An error that is reported afterwards joins the group, and no second closing runs."""
+    stop, late = KeyboardInterrupt(), ValueError("late")
+    ticks: list[int] = []
+
+    async def tells() -> None:
+        ticks.append(machine.last_transition.tick)
+        machine.add_error(late)
+        ticks.append(machine.last_transition.tick)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with open_machine(Job, fails(Job.Other.on_exit, stop)) as machine:
+            machine.add(Job.Other)
+            machine.defer(tells)
+    assert set(caught.value.exceptions) == {stop, late}
+    assert ticks == [2, 2]  # the add, and the closing
+
+
 async def test_several_that_are_no_exceptions_go_to_the_caller_in_a_group() -> None:
     """None is lost."""
     one, two = KeyboardInterrupt(), SystemExit()

@@ -590,6 +590,9 @@ async def test_scope_is_entered_in_another_thread(make: Callable[[Machine], Stat
         assert f"while_{make.__name__}" in str(outcome[0])
         assert "trio.from_thread.run_sync" in str(outcome[0])
         assert not machine._scopes
+        with made as scope:  # a use that was refused is no use
+            end(machine)
+            assert scope.cancel_called
 
 
 # ---- Nothing is left behind -----------------------------------------------------------------------------------------

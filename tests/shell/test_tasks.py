@@ -6,6 +6,7 @@ import contextvars
 import gc
 import logging
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -325,6 +326,31 @@ async def test_reason_of_a_cancelled_task(how: Callable[[Machine], object], by: 
         with trio.CancelScope(shield=True):
             await wait_all_tasks_blocked()
     assert reasons == [f"Work left at tick {by}"]
+
+
+@pytest.mark.parametrize("other", ["while_active", "while_inactive", "waiter"])
+async def test_others_look_after_the_state_of_a_task(other: str) -> None:
+    """A task is cancelled with its state also after scopes and waiters of that state have come and gone."""
+    pace = Pace()
+    async with trsm.open_machine(Job, task(Job.Work.task, pace.quick)) as machine:
+        if other == "while_inactive":
+            with machine.while_inactive(Job.Work):
+                machine.add(Job.Work)
+                machine.remove(Job.Work)
+            with machine.while_inactive(Job.Work):
+                pass
+        machine.add(Job.Work)
+        await wait_all_tasks_blocked()
+        if other == "while_active":
+            with machine.while_active(Job.Work):
+                pass
+        if other == "waiter":
+            waiter = machine.when_not(Job.Work)
+            del waiter
+        assert pace.running == 1
+        machine.remove(Job.Work)
+        await wait_all_tasks_blocked()
+        assert pace.running == 0
 
 
 async def test_task_removes_its_own_state() -> None:
@@ -697,6 +723,27 @@ async def test_waiting_activations_are_forgotten_when_the_state_ends() -> None:
         machine.remove(Job.Ping)
         await wait_all_tasks_blocked()
         assert living(machine) == [] and pace.of("begin") == [1, 6]
+
+
+async def test_waiting_activation_is_freed_when_the_state_ends() -> None:
+    """What waited for a place is let go with its arguments at once, though the task before it still cleans up."""
+
+    class Load:
+        pass
+
+    pace = Pace()
+    async with trsm.open_machine(Job, task(Job.Ping.task(limit=1), pace.slow)) as machine:
+        machine.add(Job.Ping)
+        load = Load()
+        freed = weakref.ref(load)
+        machine.add(Job.Ping, load=load)
+        del load
+        await wait_all_tasks_blocked()
+        machine.add(Job.Other)
+        assert freed() is not None
+        machine.remove(Job.Ping)
+        assert freed() is None and pace.running == 1
+        pace.release.set()
 
 
 async def test_limits_of_two_tasks_are_their_own() -> None:
@@ -1575,6 +1622,26 @@ async def test_twenty_thousand_activations_leave_nothing_behind() -> None:
         machine.add(Job.Work)
         await wait_all_tasks_blocked()
         assert held(machine) != few  # the figure would show what stays
+
+
+async def test_one_long_instance_holds_nothing_of_tasks_that_have_ended() -> None:
+    """An instance of a multi state that lasts keeps no scope and no count of the activations it has had."""
+
+    @Job.Ping.task
+    @Job.Ping.task(limit=2)
+    async def work(t: Transition) -> None:
+        if t.tick % 10 == 0:
+            raise OSError
+
+    async with trsm.open_machine(Job, work) as machine:
+        for _ in range(100):
+            machine.add(Job.Ping)
+        await wait_all_tasks_blocked()
+        assert machine._slots is not None
+        [slot] = machine._slots.values()
+        instance = slot.instance
+        assert instance is not None and machine.is_active(Job.Ping)
+        assert not (instance.scopes or instance.active or instance.waiting or slot.running or slot.parked)
 
 
 async def test_activations_make_no_cyclic_garbage() -> None:

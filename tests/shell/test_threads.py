@@ -14,7 +14,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trsm
-from trsm import Machine, Schema, State, Transition, Waiter, Watch, WrongThread
+from trsm import Engine, Group, Machine, Schema, State, Tracer, Transition, Waiter, Watch, WrongThread
 
 
 class Job(Schema):
@@ -31,8 +31,10 @@ class Handlers:
 async def nothing() -> None: ...
 
 
+EXECUTED = Engine(Job).add(Job.Idle)
+
+
 FOR_TRSM_ITSELF = {
-    "current_source",
     "spawn",
     "task_begins",
     "task_ended",

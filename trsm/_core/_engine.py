@@ -30,7 +30,7 @@ from trsm._core._mutation import (
     Result,
 )
 from trsm._core._plan import OPENING, Plan
-from trsm._core._reasons import Explanation
+from trsm._core._reasons import Explanation, describe
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._snapshots import broken, read_snapshot, taken
@@ -627,17 +627,23 @@ class Engine(Runner):
             if states:
                 raise MutationError('explain("mutate", …): write add=… and remove=…')
             request, calls = self._both(add, remove, check=False)
+        elif kind not in ("add", "remove", "set", "toggle"):
+            raise MutationError(f'explain({kind!r}): write "add", "remove", "set", "toggle" or "mutate"')
+        elif _several(add) or _several(remove):
+            raise MutationError(f'explain("{kind}", …): add=… and remove=… go with "mutate" only')
         elif kind == "remove":
-            request = self._definition.request(Kind.REMOVE, 0, self._mask(states, "explain"))
-        elif kind in ("add", "set", "toggle"):
+            request = self._definition.request(Kind.REMOVE, 0, self._mask(states, 'explain("remove")'))
+        else:
             called, calls = self._called(states, f'explain("{kind}")')
             if kind == "toggle":
                 request = self._toggled(called)
             else:
                 request = self._definition.request(Kind.ADD if kind == "add" else Kind.SET, called)
-        else:
-            raise MutationError(f'explain({kind!r}): write "add", "remove", "set", "toggle" or "mutate"')
         self._check_thread("explain")
+        if self._closing:
+            return Explanation(
+                False, (), f"{describe(self._definition.relations, request)} is refused: {self._closing_reason()}."
+            )
         plan = self._plan(request)
         refusal = (
             None if self._phase == READING or not plan.accepted else self._asked(plan, Mutation(request, calls=calls))
@@ -651,7 +657,7 @@ class Engine(Runner):
         transition = self._new_transition(plan, mutation)
         transition.dry_run = True
         running, outer = self._running, self._transition
-        token = CAUSE.set(self)
+        token = CAUSE.set(CAUSE.get())
         try:
             refusal = self._negotiate(plan, transition)
         finally:
@@ -671,11 +677,15 @@ class Engine(Runner):
 
     # ---- Checking what was asked ------------------------------------------------------------------------------------
 
+    def _names_none(self, doing: str) -> MutationError:
+        call = doing if doing.endswith(")") else f"{doing}()"
+        return MutationError(
+            f"{call} names no state: write at least one, such as {self._definition.states[0].qualified_name}"
+        )
+
     def _mask(self, states: tuple[object, ...], doing: str) -> int:
         if not states:
-            raise MutationError(
-                f"{doing}() names no state: write at least one, such as {self._definition.states[0].qualified_name}"
-            )
+            raise self._names_none(doing)
         mask = 0
         for state in states:
             if isinstance(state, Call):
@@ -688,9 +698,7 @@ class Engine(Runner):
     def _called(self, states: tuple[object, ...], doing: str) -> tuple[int, dict[int, object] | None]:
         """Return called states as a mask, and the arguments of those that were called with some."""
         if not states:
-            raise MutationError(
-                f"{doing}() names no state: write at least one, such as {self._definition.states[0].qualified_name}"
-            )
+            raise self._names_none(doing)
         mask = 0
         calls: dict[int, object] = {}
         for value in states:
@@ -814,7 +822,10 @@ class Engine(Runner):
         self._check_thread(doing)
         if self._phase == READING:
             raise ReadOnly(self._read_only(doing))
-        if mutation.request is None and mutation.toggle & ~self._active:
+        if mutation.scope is not None and not isinstance(getattr(mutation.scope, "cancel_called", None), bool):
+            raise MutationError(f"{doing}(scope={mutation.scope!r}): pass a cancel scope, or leave scope out")
+        if mutation.request is None and (self._phase == RUNNING or mutation.toggle & ~self._active):
+            # One that is queued may come to add, whatever is active now.
             self._check_arguments(mutation.toggle, mutation.calls, "toggle")
         if self._closing:
             return Canceled(self._closing_reason())
@@ -972,7 +983,7 @@ class Engine(Runner):
     ) -> Transition:
         """Let a transition stand for those that began these instances, in the machine that was."""
         order = self._definition.relations.in_order(entering)
-        tasks = tuple(number for number in order if number in self._table.tasks)
+        tasks = tuple((number, self._table.tasks[number]) for number in order if number in self._table.tasks)
         plan = Plan(OPENING, self._active, accepted=True, target=self._active, entering=order, began=order, tasks=tasks)
         transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
         assert self._began is not None  # it was made for this

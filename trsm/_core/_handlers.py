@@ -212,7 +212,7 @@ class Table:
         changes = self._of("on_change", -1) if plan.moved else []
         negotiation = tuple(map(_step, self._negotiation(plan)))
         finals = tuple(map(_step, exits + enters + changes))
-        tasks = tuple(state for state in plan.entering if state in self.tasks)
+        tasks = tuple((state, self.tasks[state]) for state in plan.entering if state in self.tasks)
         return attrs.evolve(
             plan,
             negotiation=negotiation,
@@ -305,8 +305,12 @@ def _shared_as(bound: object) -> object:
     """Return what has to be the same for two machines to share a table; None for what is shared with nobody."""
     if _is(bound, types.ModuleType):
         # A module grows while it is imported, reloaded or typed in. The table keeps the functions, and so their ids.
-        return (bound, *map(id, _own_functions(bound)))
-    return None if marks_of(bound) else type(bound)
+        return (bound, *((id(function), *map(id, marks_of(function))) for function in _own_functions(bound)))
+    if marks_of(bound):
+        return None
+    cls = type(bound)
+    marked = [value for base in cls.__mro__ for value in vars(base).values() if marks_of(value)]
+    return (cls, *((id(value), *map(id, marks_of(value))) for value in marked))
 
 
 def _is_at_home(definition: Definition, mark: Mark) -> bool:

@@ -173,6 +173,14 @@ class Mutation:
         self.error = error
         self.outcome: Queued | None = None
 
+    def asks_the_same(self, request: Request) -> bool:
+        """Whether it asks for the same as `request`, which need not be the same object."""
+        mine = self.request
+        return mine is request or (
+            mine is not None
+            and (mine.kind, mine.called, mine.dropped) == (request.kind, request.called, request.dropped)
+        )
+
     @property
     def is_plain(self) -> bool:
         """Whether it carries its states and nothing else, so that an equal one can be folded into it."""

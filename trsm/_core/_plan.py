@@ -64,8 +64,8 @@ class Plan:
     negotiation: tuple[Step, ...] = ()
     finals: tuple[Step, ...] = ()
     """``on_exit`` of those leaving, ``on_enter`` of those entering, ``on_change``."""
-    tasks: tuple[int, ...] = ()
-    """Entering states that have tasks."""
+    tasks: tuple[tuple[int, tuple[TaskHandler, ...]], ...] = ()
+    """Entering states that have tasks, and those."""
     is_followed: bool = False
     """Whether the automatic round follows it."""
     is_quiet: bool = False

@@ -42,7 +42,7 @@ IDLE, RUNNING, READING = 0, 1, 2
 
 _numbers = itertools.count(1)
 _LAST_TURNS = 100
-"""How many turns before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
+"""How many transitions before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
 
 
 Record = tuple[Plan, int, Journal, int, Source | None]
@@ -332,7 +332,7 @@ class Runner:
                 request.kind is not Kind.SET
                 and not (request.called | request.dropped) & self._definition.relations.multi
             )
-            if plain and last.request is request and last.is_plain and last.outcome is not None:
+            if plain and last.asks_the_same(request) and last.is_plain and last.outcome is not None:
                 return last.outcome
         if len(queue) + len(firsts) >= self._limits.queue_limit:
             raise QueueFull(
@@ -366,8 +366,9 @@ class Runner:
 
     def _run(self, plan: Plan, mutation: Mutation | None) -> Result:
         """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`."""
+        start = self._tick
         self._phase = RUNNING
-        token = CAUSE.set(self)
+        token = CAUSE.set(CAUSE.get())
         try:
             outcome = self._turn(plan, mutation)
             if (
@@ -379,7 +380,7 @@ class Runner:
                 or self._tracers
                 or self._is_settling_watched
             ):
-                self._settle()
+                self._settle(start)
         finally:
             CAUSE.reset(token)
             self._phase = IDLE
@@ -391,12 +392,13 @@ class Runner:
     def _drain(self, mutation: Mutation | None) -> Result:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
+        start = self._tick
         self._phase = RUNNING
-        token = CAUSE.set(self)
+        token = CAUSE.set(CAUSE.get())
         try:
             if mutation is not None:
                 outcome = self._take(mutation)
-            self._settle()
+            self._settle(start)
         finally:
             CAUSE.reset(token)
             self._phase = IDLE
@@ -420,22 +422,30 @@ class Runner:
             request = mutation.request = self._toggled(mutation.toggle)
         return self._turn(self._plan(request), mutation)
 
-    def _settle(self) -> None:
-        """Run errors, the automatic round and the queue, until nothing is left to do (DESIGN section 5, step 6)."""
-        turns = 1
+    def _settle(self, start: int) -> None:
+        """Run errors, the automatic round and the queue, until nothing is left to do (DESIGN section 5, step 6).
+
+        `start` is the machine's own tick when this drain began.
+        """
+        limit = self._limits.drain_limit
         went = 0
+        refused = -1  # who was refused in the last automatic round; -1: there was none, or it was refused as a whole
         while True:
             if self._close_wanted:
                 self._close_now()
                 return
-            if turns >= self._limits.drain_limit and (self._faults or self._auto_due or self._firsts or self._queue):
+            turns = self._tick - start
+            if turns > max(0, limit - _LAST_TURNS) and self._last is not None:
+                went |= (self._last._plan if isinstance(self._last, Transition) else self._last[0]).moved
+            if turns >= limit and self._has_more():
                 self._overrun(went)
+                refused = -1
                 continue
             if self._faults:
                 self._fault_turn(self._faults.pop(0))
             elif self._auto_due:
                 self._auto_due = False
-                self._auto_turn()
+                refused = self._auto_turn()
             elif self._firsts:
                 mutation = self._firsts.popleft()
                 self._finish(mutation, self._take(mutation))
@@ -444,22 +454,24 @@ class Runner:
                 self._queue_tick += 1
                 self._finish(mutation, self._take(mutation))
             else:
-                self._is_settled()
+                self._is_settled(refused)
                 if not (self._close_wanted or self._faults):  # a tracer may have done something to another machine
                     break
-                continue
-            turns += 1
-            if turns > self._limits.drain_limit - _LAST_TURNS and self._last is not None:
-                went |= (self._last._plan if isinstance(self._last, Transition) else self._last[0]).moved
         self._barred = 0
 
-    def _is_settled(self) -> None:
-        """Tell those who wait for it that nothing is left to do."""
+    def _has_more(self) -> bool:
+        """Return whether a transition is still to come in this drain."""
+        if self._faults or self._firsts or self._queue:
+            return True
+        return self._auto_due and bool(self._plan(self._definition.request(Kind.AUTO, 0, self._barred)).moved)
+
+    def _is_settled(self, refused: int) -> None:
+        """Tell those who wait for it that nothing is left to do; `refused` is who refused the automatic round."""
         if self._is_settling_watched:
             self._settled()
         if self._tracers:
-            if self._definition.relations.auto:
-                self._report_instability()
+            if refused >= 0:
+                self._report_instability(refused | self._barred)
             self._trace(Tracer.settled)
 
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
@@ -470,9 +482,9 @@ class Runner:
     def _drop_waiting(self, reason: str) -> None:
         """Cancel what is queued; errors that wait to become states are unhandled."""
         waiting = [*(self._firsts or ()), *(self._queue or ())]
+        self._queue_tick += len(self._queue or ())
         self._firsts = self._queue = None
         for mutation in waiting:
-            self._queue_tick += 1
             self._finish(mutation, Canceled(reason))
         faults, self._faults = self._faults, None
         for fault in faults or ():
@@ -493,9 +505,9 @@ class Runner:
             None if self._last is None or isinstance(self._last, tuple) else self._last.source,
         )
 
-    def _report_instability(self) -> None:
-        request = self._definition.request(Kind.AUTO, 0, self._barred)
-        plan = self._plan(request)
+    def _report_instability(self, barred: int) -> None:
+        """Tell tracers what a second automatic round would still change; who refused the first refuses it too."""
+        plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
         if plan.moved:
             states = tuple(self._definition.states[number] for number in members(plan.moved))
             self._trace(Tracer.unstable, states)
@@ -593,6 +605,7 @@ class Runner:
                 if answers is not None and handler in answers:
                     continue  # only those who accepted are in it: a refusal bars the state, or ends the negotiation
                 self._running = handler
+                CAUSE.set(_Calling(self, transition, handler))
                 answer = function(bound[place], transition) if place >= 0 else function(transition)
                 if answer is not True:
                     if answer is False:
@@ -614,6 +627,7 @@ class Runner:
 
     def _execute(self, plan: Plan, transition: Transition) -> int:
         """Commit a plan, call its finals, do the removal that a fault brings; return who failed or was skipped."""
+        bound = self._bound  # handlers may bind and detach: what runs already goes on with what it was planned with
         failure = self._commit(plan, transition, 0)
         removal = None
         if failure is not None:
@@ -627,7 +641,7 @@ class Runner:
                     self._negotiate(undone, removal)
                 self._commit(undone, removal, failure.silent)
         if plan.tasks or plan.touched & self._watched:
-            self._finished(plan, transition, removal)
+            self._finished(plan, transition, removal, bound)
         if self._tracers:
             for ended in (transition,) if removal is None else (transition, removal):
                 self._trace(Tracer.transition_ended, ended, EXECUTED)
@@ -675,6 +689,7 @@ class Runner:
             if failure is not None and handler.kind == "on_enter" and failure.down >> handler.state & 1:
                 continue
             self._running = handler
+            CAUSE.set(_Calling(self, transition, handler))
             try:
                 value = function(bound[place], transition) if place >= 0 else function(transition)
                 if value is not None:
@@ -687,7 +702,9 @@ class Runner:
         return failure
 
     def _raised(self, error: BaseException, transition: Transition, handler: Handler) -> None:
-        """Note what a final handler raised."""
+        """Note what a final handler raised; if its state is auto, it does not come back in this drain."""
+        if handler.state >= 0:
+            self._barred |= (1 << handler.state) & self._definition.relations.auto
         if not isinstance(error, Exception):
             self._escape(error)
         elif (
@@ -711,13 +728,6 @@ class Runner:
         before = next(one for _, _, one in plan.finals if one.kind == "on_enter" and one.state == state)
         return _Failure(1 << state, skipped, 1 << state if before is handler else 0, self._definition.relations.latch)
 
-    def current_source(self) -> Source | None:
-        """Return the record of the handler that runs now, or what made the present transition."""
-        transition, handler = self._transition, self._running
-        if transition is None:
-            return None
-        return transition.source if handler is None else self._source_of(transition, handler)
-
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
         asked = request.called | (0 if request.kind in BARRING else request.dropped)
@@ -728,7 +738,8 @@ class Runner:
 
     # ---- The automatic round ----------------------------------------------------------------------------------------
 
-    def _auto_turn(self) -> None:
+    def _auto_turn(self) -> int:
+        """Run one automatic round; return who was barred from it, or -1 if it was refused as a whole."""
         answers: dict[Handler, bool] = {}
         barred = self._barred
         assert isinstance(self._last, Transition)  # what it follows was committed with one
@@ -737,21 +748,21 @@ class Runner:
         while True:
             plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
             if not plan.moved:
-                return
+                return barred
             transition = self._new_transition(plan, mutation)
             refusal = self._negotiate(plan, transition, answers) if plan.negotiation or self._tracers else None
             if refusal is None:
                 self._execute(plan, transition)
-                return
+                return barred
             handler = refusal.handler
             self._canceled(plan, transition, refusal)
             if refusal.error is not None:
                 entering = union(1 << state for state in plan.entering)
                 self._barred |= 1 << handler.state if handler.kind == "can_enter" else entering
                 self._refused(refusal, transition)
-                return
+                return -1
             if handler.kind != "can_enter":
-                return
+                return -1
             barred |= 1 << handler.state
 
     # ---- Errors -----------------------------------------------------------------------------------------------------
@@ -869,7 +880,9 @@ class Runner:
     def _committed(self, plan: Plan, transition: Transition) -> None:
         """Called right after a commit that moved a watched state, before any final handler."""
 
-    def _finished(self, plan: Plan, transition: Transition, removal: Transition | None) -> None:
+    def _finished(
+        self, plan: Plan, transition: Transition, removal: Transition | None, bound: tuple[object, ...]
+    ) -> None:
         """Called after the final handlers, if a state has tasks or is watched; `removal` is what a fault brought."""
 
     def _settled(self) -> None:
@@ -880,6 +893,21 @@ class Runner:
 
     def _closed(self) -> None:
         """Called when every state has left."""
+
+
+class _Calling:
+    """One call of a handler. A task that the handler starts in a nursery of its own inherits it, and may outlive it."""
+
+    __slots__ = ("_engine", "_handler", "_transition")
+
+    def __init__(self, engine: Runner, transition: Transition, handler: Handler) -> None:
+        self._engine = engine
+        self._transition = transition
+        self._handler = handler
+
+    def current_source(self) -> Source:
+        """Return the record of this call."""
+        return self._engine._source_of(self._transition, self._handler)
 
 
 class _Failure:

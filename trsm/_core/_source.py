@@ -85,15 +85,15 @@ def bounded(source: Source) -> Source:
 
 
 class Running(Protocol):
-    """An engine while one of its handlers runs."""
+    """One call of a handler: its record is made only if somebody asks for it."""
 
-    def current_source(self) -> Source | None:
-        """Return the record of the handler that runs now, or of what made the present transition."""
+    def current_source(self) -> Source:
+        """Return the record of this call."""
         ...  # a protocol's method has no body to run
 
 
 CAUSE: ContextVar[Running | Source | None] = ContextVar("trsm cause", default=None)
-"""The handler or task that runs now, in this context."""
+"""The call of a handler, or the task, that runs in this context, or that has started what runs in it."""
 
 
 def current_source() -> Source | None:

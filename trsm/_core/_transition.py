@@ -10,7 +10,7 @@ from weakref import ReferenceType
 from trsm._core._consensus import Kind
 from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan
-from trsm._core._schema import Definition
+from trsm._core._schema import Definition, missing_arguments
 from trsm._core._source import Source
 from trsm._core._state import State
 from trsm._core._ticks import Journal, Ticks
@@ -93,7 +93,8 @@ class Transition:
         """Return the instance of a state's args class that it was called with, or one with the class's defaults.
 
         Raises:
-          LookupError: the state neither was called nor enters.
+          LookupError: the state neither was called nor enters; or `Engine.explain` asks about it without the
+            arguments that it needs.
           UnknownState: the state is not one of the machine's schema.
         """
         number = self._definition.number(state, "t.args_of(…)")
@@ -102,6 +103,8 @@ class Transition:
             return cast("A", calls[number])
         if not self._plan.request.called >> number & 1 and number not in self._plan.entering:
             raise LookupError(f"t.args_of({state}): this transition neither called {state} nor does {state} enter")
+        if self.dry_run and state.args is not None and missing_arguments(state.args):
+            raise LookupError(f"t.args_of({state}): explained without arguments: pass {state.qualified_name}(…)")
         # Only a state that nobody calls has no instance, and then its args class has defaults: the schema saw to it.
         return cast("A", None if state.args is None else state.args())
 
