@@ -55,10 +55,7 @@ class Transition(CoreTransition):
         Raises:
           ReferenceError: the machine is gone.
         """
-        machine = self._machine()
-        if machine is None:
-            raise ReferenceError("the machine of this transition is gone")
-        return cast("Machine", machine)
+        return cast("Machine", super().machine)
 
 
 class Transitions(Buffer[Transition]):
@@ -770,8 +767,19 @@ class Machine(Performer):
         error.__cause__ = errors[0] if errors else None
         return error
 
+    def _descendants(self) -> list[Machine]:
+        """Return the machines that descend from this one: each before its own, oldest first; of any depth."""
+        found: list[Machine] = []
+        ahead = list(reversed(self.children))
+        while ahead:
+            machine = ahead.pop()
+            found.append(machine)
+            ahead.extend(reversed(machine.children))
+        return found
+
     def _close_children(self) -> None:
-        for child in reversed(self.children):
+        # Youngest first, and each after its own, so that a long line of descendants needs no deep stack.
+        for child in reversed(self._descendants()):
             try:
                 child._want_close(self._close_source)
             except BaseException as error:
@@ -780,7 +788,7 @@ class Machine(Performer):
     @property
     def _is_busy(self) -> bool:
         """Whether this machine, or one that descends from it, is in a transition."""
-        return self._phase != IDLE or any(child._is_busy for child in self.children)
+        return any(machine._phase != IDLE for machine in (self, *self._descendants()))
 
     def _want_close(self, source: Source | None) -> None:
         """Close now; after the present transition, and after those of children, which close first."""

@@ -320,6 +320,9 @@ def test_property_a_live_engine_gives_true_reasons(life: tuple[States, list[list
         lost = (decided.incumbents | set(decided.options) | decided.called) - decided.found - dropped
         assert reasoned >= lost | names
         assert all(name in explanation.text for name in reasoned)
+        for sentence in explanation.text.splitlines()[1:]:
+            if "refused it" not in sentence and "would leave" not in sentence:
+                check_sentence(sentence, (states, active, kind, called, dropped))
         if refused is not None:
             assert (
                 f"is refused: can_{refused[0]} of {refused[1]} (ask_{'_'.join(refused)}) refused." in explanation.text

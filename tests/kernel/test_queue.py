@@ -511,6 +511,15 @@ def test_a_scope_that_is_cancelled_already_skips_the_outermost_mutation_too() ->
     assert engine.active_states == (Lamp.A,)
 
 
+@pytest.mark.parametrize("wrong", [3, "scope", Scope])
+def test_what_is_no_scope_is_refused_at_the_call(wrong: object) -> None:
+    """It would have been found out only when its turn comes."""
+    engine = Engine(Lamp)
+    with pytest.raises(MutationError, match=r"add\(scope=.*\): pass a cancel scope, or leave scope out"):
+        engine.add(Lamp.A, scope=wrong)  # type: ignore[arg-type]
+    assert engine.last_transition.tick == 0
+
+
 def test_a_scope_that_is_cancelled_at_its_turn_or_later_stops_nothing() -> None:
     """Only what is before its turn counts."""
     scope = Scope()
@@ -786,3 +795,19 @@ def test_a_canceled_result_works_out_its_reason_when_asked(monkeypatch: pytest.M
     assert "Open cannot activate: it requires Unlocked, which is inactive" in reason
     assert result.reason is reason and len(asked) == 1
     assert repr(result) == f"<Canceled: {reason}>"
+
+
+def test_queue_ticks_count_what_was_canceled_with_the_queue() -> None:
+    """After a drain that did not settle the next queue tick is that of the next queued mutation."""
+    ticks: list[int] = []
+
+    def act(engine: Engine) -> None:
+        ticks.append(engine.add(Lamp.A).tick)
+        engine.add(Lamp.B, first=True)
+        ticks.append(engine.remove(Lamp.C).tick)
+
+    script = Script(act, drain_limit=1)
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup, match="unhandled"):
+            script.run()
+    assert ticks == [1, 2, 3, 4]

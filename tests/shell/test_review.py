@@ -232,3 +232,62 @@ async def test_what_several_handlers_raise_that_is_no_exception_leaves_the_block
         async with trsm.open_machine(Plain, second, id="one") as machine:
             machine.add(Plain.B)
     assert [type(error) for error in caught.value.exceptions] == [BaseExceptionGroup]
+
+
+async def test_a_long_line_of_children_closes() -> None:
+    """As deep as it may be: each after its own, without a deep stack."""
+    log: list[str] = []
+
+    @Plain.A.on_exit
+    def leave(t: Transition) -> None:
+        log.append(t.machine.id)
+
+    async with trsm.open_machine(Plain, id="root") as machine:
+        for number in range(500):
+            machine = machine.start_child(Plain, leave, id=str(number))
+            machine.add(Plain.A)
+    assert log == [str(number) for number in reversed(range(500))]
+
+
+def test_the_states_of_a_transition_are_known_by_their_lineage() -> None:
+    """A handler written for a schema reads the transitions of its heirs."""
+
+    class Base(Schema):
+        A = State()
+        B = State()
+
+    class Heir(Base):
+        A = Base.A.extend(require="B")
+
+    seen: list[bool] = []
+
+    @Base.A.on_enter
+    def reads(t: Transition) -> None:
+        seen.extend(Base.A in states for states in (t.entering, t.called, t.target, t.machine.active_states))
+        seen.append(Base.A in t.after.active_states)
+
+    engine = Engine(Heir, reads)
+    engine.add(Base.A, Base.B)
+    engine.remove(Heir.A)
+    assert seen == [True] * 5
+    assert Base.A in engine.last_transition.leaving
+    assert Base.B not in engine.last_transition.leaving
+    assert Plain.A not in engine.last_transition.leaving
+    assert "A" not in engine.last_transition.leaving
+    assert engine.last_transition.leaving == (Heir.A,)
+
+
+def test_a_handler_mutates_a_bare_engine_as_it_would_a_machine() -> None:
+    """``t.machine`` is the engine; a transition does not keep it alive."""
+
+    @Plain.A.on_enter
+    def goes_on(t: Transition) -> None:
+        t.machine.add(Plain.B)
+
+    engine = Engine(Plain, goes_on)
+    engine.add(Plain.A)
+    assert engine.is_active(Plain.B)
+    transition = engine.last_transition
+    del engine
+    with pytest.raises(ReferenceError, match="the machine of this transition is gone"):
+        _ = transition.machine

@@ -35,7 +35,7 @@ from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._snapshots import broken, read_snapshot, taken
 from trsm._core._source import CAUSE, Source, current_source
-from trsm._core._state import Call, State, is_async
+from trsm._core._state import Call, State, States, is_async
 from trsm._core._ticks import Journal, Ticks
 from trsm._core._tracing import Observed, Tracer, checked_tracers
 from trsm._core._transition import Transition
@@ -178,7 +178,7 @@ class Engine(Runner):
     def active_states(self) -> tuple[State[..., object], ...]:
         """The active states in declaration order. Reading raises `WrongThread` in another thread."""
         self._check_thread("active_states", is_read=True)
-        return tuple(self._definition.states[number] for number in members(self._active))
+        return States(self._definition.states[number] for number in members(self._active))
 
     @property
     def error(self) -> Exception | None:

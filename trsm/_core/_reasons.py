@@ -218,9 +218,8 @@ class Explainer:
                 return f"{start} it would remove {reason.by}; {self._preference_for(number)}"
             case "nothing brings it":
                 return f"{start} nothing that comes brings it{self._not_brought(state, told, path)}"
-            case "requires":
-                pass
-        return f"{start} it requires {reason.by}, {self._missing(number, told, path)}"
+            case _:  # "requires"
+                return f"{start} it requires {reason.by}, {self._missing(number, told, path)}"
 
     def _not_brought(self, state: int, told: set[int], path: tuple[int, ...]) -> str:
         """Return the end of a sentence: why what would bring a state does not come, if that was not said already."""

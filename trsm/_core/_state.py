@@ -554,6 +554,18 @@ class State(Generic[P, A_co]):
         return _decorate(mark, function)
 
 
+class States(tuple["State[..., object]", ...]):
+    """Several states; a state is among them if one of its lineage is, which an heir of its schema may have extended."""
+
+    __slots__ = ()
+
+    def __contains__(self, state: object) -> bool:
+        if not isinstance(state, State):
+            return False
+        lineage = cast("State[..., object]", state)._lineage
+        return any(one._lineage is lineage for one in self)
+
+
 Relation: TypeAlias = "str | State[..., object] | Iterable[str | State[..., object]]"
 """What the relation arguments of a state take."""
 
@@ -615,8 +627,7 @@ class ErrorState(State[[], None]):
 
     Args:
       catches: a subclass of `Exception`, or a tuple of them, matched as ``except*`` does: a group is split.
-      require, add, remove, after, tags, timeout, on_timeout: as for `State`. What it removes and what removes it
-        exclude each other both ways.
+      require, add, remove, after, tags, timeout, on_timeout: as for `State`. What removes it is removed by it too.
 
     Raises:
       SchemaError: ``catches`` is something else: `BaseException` and its other children pass through every machine,

@@ -8,7 +8,7 @@ import attrs
 
 from trsm._core._plan import Plan
 from trsm._core._schema import Definition
-from trsm._core._state import State
+from trsm._core._state import State, States
 
 
 @attrs.frozen(repr=False)
@@ -124,7 +124,7 @@ class Ticks:
     @property
     def active_states(self) -> tuple[State[..., object], ...]:
         """The states that were active, in declaration order."""
-        return tuple(state for state, tick in zip(self._definition.states, self._values, strict=True) if tick % 2)
+        return States(state for state, tick in zip(self._definition.states, self._values, strict=True) if tick % 2)
 
     def __repr__(self) -> str:
         names = self._definition.relations.names

@@ -12,7 +12,7 @@ from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan
 from trsm._core._schema import Definition, missing_arguments
 from trsm._core._source import Source
-from trsm._core._state import State
+from trsm._core._state import State, States
 from trsm._core._ticks import Journal, Ticks
 
 A = TypeVar("A")
@@ -57,7 +57,7 @@ class Transition:
         raise TypeError("transitions are made by machines: read machine.last_transition, or await machine.when(…)")
 
     def _states(self, mask: int) -> tuple[State[..., object], ...]:
-        return tuple(state for number, state in enumerate(self._definition.states) if mask >> number & 1)
+        return States(state for number, state in enumerate(self._definition.states) if mask >> number & 1)
 
     # ---- What was asked ---------------------------------------------------------------------------------------------
 
@@ -65,6 +65,18 @@ class Transition:
     def kind(self) -> str:
         """``add``, ``remove``, ``set`` or ``mutate``; or ``auto``, ``error``, ``removal``, ``close``, ``open``."""
         return self._plan.request.kind.name.lower()
+
+    @property
+    def machine(self) -> object:
+        """The engine or machine; a transition does not keep it alive.
+
+        Raises:
+          ReferenceError: it is gone.
+        """
+        machine = self._machine()
+        if machine is None:
+            raise ReferenceError("the machine of this transition is gone")
+        return machine
 
     @property
     def is_auto(self) -> bool:
@@ -152,12 +164,12 @@ class Transition:
     @property
     def entering(self) -> tuple[State[..., object], ...]:
         """The states that activate, and multi states called again, in the order in which their handlers run."""
-        return tuple(self._definition.states[number] for number in self._plan.entering)
+        return States(self._definition.states[number] for number in self._plan.entering)
 
     @property
     def leaving(self) -> tuple[State[..., object], ...]:
         """The states that deactivate, in the order in which their handlers run."""
-        return tuple(self._definition.states[number] for number in self._plan.leaving)
+        return States(self._definition.states[number] for number in self._plan.leaving)
 
     @property
     def target(self) -> tuple[State[..., object], ...]:
