@@ -25,17 +25,6 @@ PROGRAMS = [
     for path in PAGES
     for number, found in enumerate(PROGRAM.finditer(path.read_text(encoding="utf-8")), start=1)
 ]
-FOR_TRSM_ITSELF = {
-    "spawn",
-    "task_begins",
-    "task_ended",
-    "task_failed",
-    "task_is_over",
-    "task_overflow",
-    "task_returned",
-    "timed_out",
-}
-"""Methods without an underscore that only trsm calls: its own modules are not friends of each other's privates."""
 
 
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
@@ -89,7 +78,7 @@ def public_members(value: type) -> set[str]:
 def test_each_member_of_a_machine_is_in_the_reference() -> None:
     """They stand there one by one, sorted by what they are for, so that a new one could be forgotten."""
     listed = re.findall(r"^\.\. auto(?:method|property):: Machine\.(\w+)", REFERENCE, re.MULTILINE)
-    assert sorted(listed) == sorted(public_members(trsm.Machine) - FOR_TRSM_ITSELF)
+    assert sorted(listed) == sorted(public_members(trsm.Machine))
 
 
 def test_each_handler_decorator_of_a_state_is_in_the_reference() -> None:
@@ -106,12 +95,6 @@ def test_each_member_of_a_schema_class_is_in_the_reference() -> None:
     (block,) = re.findall(r"^\.\. autoclass:: Schema\(\)\n(.*?)^\S", REFERENCE, re.MULTILINE | re.DOTALL)
     listed = re.findall(r"^ +\.\. (?:auto|py:)(?:method|property):: (\w+)", block, re.MULTILINE)
     assert set(listed) == public_members(type(trsm.Schema))
-
-
-def test_each_method_for_trsm_itself_says_so() -> None:
-    """What the reference leaves out is there, and warns who finds it."""
-    for name in FOR_TRSM_ITSELF:
-        assert "For trsm itself." in (inspect.getdoc(getattr(trsm.Machine, name)) or "")
 
 
 def test_the_rules_of_the_design_page_are_numbered_without_a_gap() -> None:

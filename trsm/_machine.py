@@ -271,7 +271,7 @@ class Machine(Performer):
         with self._reading():
             for observer in subscriptions.of(keys):
                 try:
-                    if observer.observe(transition, removal) and isinstance(observer, Waiter):
+                    if observer._observe(transition, removal) and isinstance(observer, Waiter):
                         ended.append(cast("Waiter[object]", observer))
                 except BaseException as error:
                     self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
@@ -604,7 +604,7 @@ class Machine(Performer):
         self._check_thread("watch")
         watch = Watch(self._now)
         if self.closed:
-            watch.end()
+            watch._end()
         else:
             self._subscribe(watch, (ANY,))
         return watch
@@ -634,7 +634,7 @@ class Machine(Performer):
             raise ValueError(f'overflow={overflow!r}: write "drop_oldest", "drop_newest" or "raise"')
         stream = Transitions(buffer, overflow, self._tick)
         if self.closed:
-            stream.end()
+            stream._end()
         else:
             self._subscribe(stream, (ANY,))
         return stream
@@ -819,7 +819,7 @@ class Machine(Performer):
             for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):
                 if isinstance(observer, Stream):
                     stream = cast("Stream[object]", observer)
-                    stream.end()
+                    stream._end()
                     self._announce(Tracer.waiter_ended, stream)
                 else:
                     waiter = cast("Condition[object]", observer)
@@ -881,7 +881,7 @@ class Machine(Performer):
         if parent is not None and parent._children is not None:
             parent._children.pop(self, None)
             if self._is_started:
-                parent.task_ended()
+                parent._task_ended()
         if self._subscriptions is not None:
             subscribed = self._subscriptions.of((CLOSED,))
             waiters = [cast("Waiter[object]", one) for one in subscribed]

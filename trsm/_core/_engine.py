@@ -158,7 +158,7 @@ class Engine(Runner):
           UnknownState: its states are not of the schema.
           WrongThread: called from another thread.
         """
-        self._check_thread("which", is_read=True)
+        self._check_thread("which")
         if not isinstance(group, Group):
             raise TypeError(f"which({group!r}): pass a group, declared as Group(…) or exclusive(…) in the schema")
         numbers = [self._definition.number(state, "which") for state in group.states]
@@ -356,6 +356,7 @@ class Engine(Runner):
             raise MutationError("break_on() names no state: write added=…, removed=… or both")
         if call is not None and (not callable(call) or is_async(call)):
             raise TypeError(f"break_on(…, call={call!r}): pass a sync function that takes the transition")
+        self._check_may_change("break_on")
         return self.trace(
             _Breakpoint(
                 self._mask(comes, "break_on(added=…)") if comes else 0,
