@@ -138,9 +138,7 @@ class Transition:
     def describe_cause(self) -> str:
         """Return what caused it, in lines: this transition, then each handler or task, back to the first.
 
-        The chain goes across the machines of a process. In a long one the middle is left out, and counted.
-
-        Example::
+        The chain goes across the machines of a process. In a long one the middle is left out, and counted. It reads like this::
 
             add(Ready), transition 4 of machine 'link'
             by task Link.dial, after transition 3 of machine 'link', add(Connecting)
