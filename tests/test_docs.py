@@ -97,6 +97,34 @@ def test_each_member_of_a_schema_class_is_in_the_reference() -> None:
     assert set(listed) == public_members(type(trsm.Schema))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in trsm.__all__
+        if isinstance(getattr(trsm, name), type) and name not in {"Engine", "Machine", "Schema", "State", *ERRORS}
+    ],
+)
+def test_each_member_of_another_class_is_in_the_reference(name: str) -> None:
+    """What a class has beyond its bases is listed, or all of it by ``:members:``, or described in its docstring."""
+    value = getattr(trsm, name)
+    inherited = {
+        member for base in value.__mro__[1:] if base.__name__ in trsm.__all__ for member in public_members(base)
+    }
+    own = public_members(value) | {field.name for field in getattr(value, "__attrs_attrs__", ()) if field.init}
+    (block,) = re.findall(rf"^\.\. autoclass:: {name}\b(?!\.).*\n((?:(?: .*)?\n)*)", REFERENCE, re.MULTILINE)
+    listed = set(re.findall(rf"^ *\.\. auto(?:method|property):: {name}\.(\w+)", REFERENCE, re.MULTILINE))
+    described = set(re.findall(r"^  (\w+): ", inspect.getdoc(value) or "", re.MULTILINE))
+    for members in re.findall(r":members:(.*)", block):
+        listed |= set(members.replace(",", " ").split()) or own
+    assert own - inherited <= listed | described
+
+
+def test_an_engine_has_nothing_that_a_machine_does_not_have() -> None:
+    """So that the reference of the one is that of the other."""
+    assert public_members(trsm.Engine) < public_members(trsm.Machine)
+
+
 def test_the_rules_of_the_design_page_are_numbered_without_a_gap() -> None:
     """Each rule has one anchor, which is its number; a rule that falls has to be named here."""
     text = (DOCS / "design.md").read_text(encoding="utf-8")

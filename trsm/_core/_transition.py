@@ -138,12 +138,15 @@ class Transition:
     def describe_cause(self) -> str:
         """Return what caused it, in lines: this transition, then each handler or task, back to the first.
 
-        The chain goes across the machines of a process. In a long one the middle is left out, and counted. It reads like this::
+        The chain goes across the machines of a process. In a long one the middle is left out, and counted.
 
-            add(Ready), transition 4 of machine 'link'
-            by task Link.dial, after transition 3 of machine 'link', add(Connecting)
-            by on_enter Boss.begin, in transition 1 of machine 'boss', add(Working)
-            from outside
+        Example::
+
+            print(machine.last_transition.describe_cause())
+            # add(Ready), transition 4 of machine 'link'
+            # by task Link.dial, after transition 3 of machine 'link', add(Connecting)
+            # by on_enter Boss.begin, in transition 1 of machine 'boss', add(Working)
+            # from outside
         """
         machine = cast("_Named | None", self._machine())
         called = ", ".join(map(str, (*self.called, *self.dropped)))
