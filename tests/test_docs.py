@@ -138,11 +138,12 @@ def test_the_rules_of_the_design_page_are_numbered_without_a_gap() -> None:
 
 
 def test_the_order_of_the_documentation() -> None:
-    """Why, tutorial, how-to, reference, design, glossary."""
+    """Why, tutorial, how-to, reference, design, glossary; then what is for those who come from elsewhere."""
     (order,) = re.findall(
         r"```\{toctree\}\n:hidden:\n\n(.*?)```", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL
     )
-    assert order.split() == ["why", "tutorial/index", "how-to", "reference/index", "design", "glossary"]
+    pages = ["why", "tutorial/index", "how-to", "reference/index", "design", "glossary"]
+    assert order.split() == [*pages, "coming-from-asyncmachine-go", "coming-from-transitions"]
 
 
 def test_the_picture_is_text_for_both_themes() -> None:
