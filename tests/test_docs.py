@@ -48,7 +48,7 @@ def test_there_are_programs_to_run() -> None:
     blocks = sum(
         len(re.findall(r"^ *`{3,}\{?(?:python|code-block)", path.read_text(encoding="utf-8"), re.M)) for path in PAGES
     )
-    assert len(PROGRAMS) == blocks > 5
+    assert len(PROGRAMS) == blocks > 0  # those of the how-to are files, and test_how_to.py runs them
 
 
 @pytest.mark.parametrize("name", trsm.__all__)
@@ -142,7 +142,7 @@ def test_the_order_of_the_documentation() -> None:
     (order,) = re.findall(
         r"```\{toctree\}\n:hidden:\n\n(.*?)```", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL
     )
-    pages = ["why", "tutorial/index", "how-to", "reference/index", "design", "glossary"]
+    pages = ["why", "tutorial/index", "how-to/index", "reference/index", "design", "glossary"]
     assert order.split() == [*pages, "coming-from-asyncmachine-go", "coming-from-transitions"]
 
 
