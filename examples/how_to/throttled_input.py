@@ -19,7 +19,9 @@ class Gauge(Schema):
 
 
 class Handlers:
-    value = 0
+    def __init__(self) -> None:
+        self.value = 0
+        self.begun = trio.current_time()
 
     @Gauge.Fresh.on_enter
     def keep(self, t: trsm.Transition) -> None:
@@ -29,9 +31,6 @@ class Handlers:
     def show(self, t: trsm.Transition) -> None:
         print(f"{trio.current_time() - self.begun:.1f} s: {self.value}")
         t.machine.mutate(add=Gauge.Resting, remove=Gauge.Fresh)
-
-    def __init__(self) -> None:
-        self.begun = trio.current_time()
 
 
 async def main() -> None:

@@ -8,7 +8,7 @@ from trsm import Schema, State
 
 class Printer(Schema):
     Jammed = State()
-    Printing = State(require="On", timeout=3)
+    Printing = State(require="On")
     On = State()
 
 
