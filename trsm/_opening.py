@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import cast
+from typing import NoReturn, cast
 
 import trio
 
@@ -116,6 +116,12 @@ class _Block:
         self._made = made
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
+    def __enter__(self) -> NoReturn:
+        raise TypeError("write async with trsm.open_machine(…), not with: leaving the block waits for the tasks")
+
+    def __exit__(self, *of: object) -> None:
+        raise AssertionError("__enter__ raises")  # pragma: no cover - Python looks for it before it calls __enter__
+
     async def __aenter__(self) -> Machine:
         if self._nursery_manager is not None:
             raise RuntimeError("a block is opened once: call open_machine(…) again for another machine")
@@ -148,7 +154,7 @@ class _Block:
             body = rest if outside is None else body
             outside = None
         errors = machine._errors = machine._errors or []  # what is reported from now on joins them
-        await machine._clean_up(errors.append)
+        await machine._clean_up(lambda error, source: errors.append(error))
         machine._joined_now()
         unhandled = [*errors, *escaped, *tasks]
         last = [one for one in (outside, body) if one is not None]

@@ -247,20 +247,22 @@ class Performer(Engine):
         else:
             request = definition.request(Kind.MUTATE, 1 << following, 1 << number)
         began = self._beginning(number)
-        called = tuple(map(str, began.called))
         handler = f"timeout of {state} ({seconds:g} s)"
-        token = CAUSE.set(
-            bounded(Source(self.id, began.tick, began.kind, called, handler, began.source, role="timeout"))
-        )
+        token = CAUSE.set(self._task_source(began, handler, began.source, "timeout"))
         try:
             result = self._submit_mutation(Mutation(request), first=False)
         finally:
             CAUSE.reset(token)
         if result.canceled:
             logger.warning("machine %r: the %s was refused: %r", self.id, handler, result)
-            self._trace(Tracer.timeout_refused, state, result)
+            self._announce(Tracer.timeout_refused, state, result)
 
     # ---- Tasks ------------------------------------------------------------------------------------------------------
+
+    def _task_source(self, began: Transition, name: str, parent: Source | None, role: str) -> Source:
+        """Return the record of what is no handler: it runs since a transition, and `parent` is what started it."""
+        asked = tuple(map(str, (*began.called, *began.dropped)))
+        return bounded(Source(self.id, began.tick, began.kind, asked, name, parent, role=role))
 
     def _start_tasks(self, plan: Plan, transition: Transition, bound: tuple[object, ...]) -> None:
         """Start the tasks of entering states that are still active, as they were bound when the plan was committed."""
@@ -330,8 +332,7 @@ class Performer(Engine):
             )
         label = name or name_of(function)
         began = self.last_transition if number < 0 else self._beginning(number)
-        called = tuple(map(str, began.called))
-        cause = bounded(Source(self.id, began.tick, began.kind, called, label, current_source()))
+        cause = self._task_source(began, label, current_source(), "task")
         scope = trio.CancelScope()
         if self._started is None:
             self._started = {}

@@ -439,8 +439,8 @@ class Subscriptions:
         return sum(len(table) for table in list(self.tables.values()))
 
     def observers(self) -> list[Observer]:
-        """Return all observers, each once."""
-        return self.of(list(self.tables))
+        """Return all who wait for something or iterate, each once."""
+        return self.of(key for key in list(self.tables) if key != PIPES)
 
     def add(self, observer: Observer, keys: Iterable[int]) -> list[Subscription]:
         """Subscribe an observer under each key."""

@@ -193,6 +193,7 @@ class Engine(Runner):
         last = self._last
         if last is None:
             last = self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
+            last._tick = self._tick
         return last if isinstance(last, Transition) else self._unfolded(last)
 
     def __str__(self) -> str:
@@ -418,14 +419,14 @@ class Engine(Runner):
         comes = goes = 0
         for mutation in self._waiting():
             request = mutation.request
+            expected = self._active & ~goes | comes
             if request is None:
-                expected = self._active & ~goes | comes
                 are_all = expected & mutation.toggle == mutation.toggle
                 called, dropped = (0, mutation.toggle) if are_all else (mutation.toggle, 0)
             else:
                 called, dropped = request.called, request.dropped
                 if request.kind is SET:
-                    dropped = everything & ~called & ~(self._active & self._definition.relations.latch)
+                    dropped = everything & ~called & ~(expected & self._definition.relations.latch)
             comes, goes = comes & ~dropped | called, goes & ~called | dropped
         return comes, goes
 
@@ -526,7 +527,8 @@ class Engine(Runner):
 
         Returns:
           As `add`; it is never refused by a full queue. If nothing handles it, the machine closes. On a machine that
-          is closing it is canceled, and the error joins those that leave the block.
+          is closing it is canceled, and the error joins those that leave the block; when that has been left, and on a
+          closed engine, it is only canceled: nobody is there to hear of it.
 
         Raises:
           TypeError: it is no `Exception`: nothing, `BaseException` and cancellation are never errors.
@@ -538,9 +540,7 @@ class Engine(Runner):
                 f"add_error({error!r}): only an Exception can become a state; let everything else propagate"
             )
         number = self._error_state(state, "add_error")
-        self._check_thread("add_error")
-        if self._phase == READING:
-            raise ReadOnly(self._read_only("add_error"))
+        self._check_may_change("add_error")
         if self._closing:
             self._late_error(error)
             return Canceled(self._closing_reason())
@@ -565,7 +565,8 @@ class Engine(Runner):
 
         The exception goes to `add_error` and is swallowed; the code after the block goes on. Whatever else leaves the
         block (cancellation, Ctrl-C) passes, and so does the `MachineClosed` of this very machine, which is no error of
-        it. A group is split accordingly. It may be used any number of times.
+        it. A group is split accordingly. Everything passes once the machine has ended, so that no error is lost. It may
+        be used any number of times.
 
         Args:
           state: as for `add_error`.
@@ -655,6 +656,7 @@ class Engine(Runner):
         """Ask the negotiation handlers of a dry run; an exception goes to the caller."""
         if not plan.negotiation:
             return None
+        mutation.source = current_source()
         transition = self._new_transition(plan, mutation)
         transition.dry_run = True
         running, outer = self._running, self._transition
@@ -987,6 +989,7 @@ class Engine(Runner):
         tasks = tuple((number, self._table.tasks[number]) for number in order if number in self._table.tasks)
         plan = Plan(OPENING, self._active, accepted=True, target=self._active, entering=order, began=order, tasks=tasks)
         transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
+        transition._tick = self._tick
         assert self._began is not None  # it was made for this
         for number in order:
             self._began[number] = transition
@@ -1041,7 +1044,18 @@ class _ErrorsToState:
             taken, rest = (error, None) if error is not None and self._takes(error) else (None, error)
         if taken is None:
             return False
-        self._engine.add_error(cast("Exception", taken), self._state)
+        taken = cast("Exception", error if rest is None else taken)  # `split` copies a group even where it takes all
+        engine = self._engine
+        if engine._closing:
+            if not engine._late_error(taken):
+                return False
+        else:
+            try:
+                engine.add_error(taken, self._state)
+            except BaseException as raised:
+                if rest is None:
+                    raise
+                raise BaseExceptionGroup(f"unhandled in machine {engine.id!r}", [raised, rest]) from None
         if rest is not None:
             raise rest
         return True

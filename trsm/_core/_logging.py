@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable
 from typing import cast
 
+import attrs
+
 from trsm._core._mutation import Canceled, QueuedMutation, Result
+from trsm._core._reasons import Explainer
 from trsm._core._tracing import Observed, Tracer
 from trsm._core._transition import Transition
 
@@ -46,6 +50,16 @@ def checked_show(show: object, what: str) -> frozenset[str]:
     return frozenset(cast("tuple[str, ...]", names))
 
 
+def fields_of(instance: object) -> tuple[str, ...]:
+    """Return the names of the fields of an args instance, as far as its class declares any."""
+    kind = type(instance)
+    if attrs.has(kind):
+        return tuple(field.name for field in attrs.fields(kind))
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return ()
+
+
 def log_tracers(id: str | None, log_args: object) -> tuple[Tracer, ...]:
     """Return a `LogTracer` for a machine that opens, if its logger is enabled for INFO; `id` is None if it has no name.
 
@@ -65,8 +79,9 @@ class LogTracer(Tracer):
     to log a machine from some point on. Each record tells its machine: ``record.name`` ends with the id.
 
     Args:
-      show: the names of free keywords, and of fields of args instances, whose values may be logged; of all others only
-        the names are. Default: none, so that no secret gets into a log. What an exception says of itself is logged.
+      show: the names of free keywords, and of fields of args instances (attrs classes and dataclasses), whose values
+        may be logged; of all others only the names are. Default: none, so that no secret gets into a log. What an
+        exception says of itself is logged.
 
     Raises:
       TypeError: `show` are no names.
@@ -96,12 +111,13 @@ class LogTracer(Tracer):
         words: list[str] = []
         for name, value in transition.args.items():
             words.append(f"{name}={value!r}" if name in self._show else f"{name}=…")
-        for state in transition.called:
-            if state.args is not None:
-                instance: object = transition.args_of(state)
-                shown = (name for name in self._show if hasattr(instance, name))
-                fields = ", ".join(f"{name}={getattr(instance, name)!r}" for name in sorted(shown))
-                words.append(f"{state}({fields or '…'})")
+        calls = None if transition._mutation is None else transition._mutation.calls
+        for number, instance in sorted((calls or {}).items()):
+            fields = ", ".join(
+                f"{name}={getattr(instance, name)!r}" if name in self._show else f"{name}=…"
+                for name in fields_of(instance)
+            )
+            words.append(f"{transition._definition.states[number]}({fields or '…'})")
         return f" with {', '.join(words)}" if words else ""
 
     def machine_opened(self, machine: Observed) -> None:
@@ -121,6 +137,15 @@ class LogTracer(Tracer):
         names = ", ".join(str(state) for state in (*mutation.called, *mutation.dropped))
         self._log(machine, logging.DEBUG, "queued: %s(%s) at %d", mutation.kind, names, mutation.result.tick)
 
+    def resolved(self, machine: Observed, transition: Transition, is_accepted: bool) -> None:
+        """Log why a mutation that relations allow does not bring, or keep, all that it might."""
+        logger = self._logger(machine, logging.DEBUG) if is_accepted else None
+        if logger is not None:
+            plan = transition._plan
+            explanation = Explainer(transition._definition.relations, plan.active, plan.request).explain()
+            if explanation.reasons:
+                logger.debug("resolved: %s", _line(explanation.text))
+
     def committed(self, machine: Observed, transition: Transition) -> None:
         """Log what changed."""
         logger = self._logger(machine, logging.INFO)
@@ -139,7 +164,7 @@ class LogTracer(Tracer):
         """Log why a mutation was canceled."""
         logger = self._logger(machine, logging.DEBUG) if isinstance(result, Canceled) else None
         if logger is not None:
-            logger.debug("canceled: %s", cast("Canceled", result).reason)
+            logger.debug("canceled: %s", _line(cast("Canceled", result).reason))
 
     def handler_ended(
         self, machine: Observed, transition: Transition, handler: str, error: BaseException | None
@@ -164,3 +189,8 @@ class LogTracer(Tracer):
         """Log what a second automatic round would change."""
         names = ", ".join(map(str, states))
         self._log(machine, logging.DEBUG, "a second automatic round would still change %s", names)
+
+
+def _line(text: str) -> str:
+    """Return sentences that stand on lines of their own as one line, as a record is."""
+    return text.replace("\n", " ")
