@@ -1039,7 +1039,9 @@ class _ErrorsToState:
         taken: BaseException | None
         rest: BaseException | None
         if isinstance(error, BaseExceptionGroup):
-            taken, rest = cast("BaseExceptionGroup[BaseException]", error).split(self._takes)
+            taken, rest = cast("BaseExceptionGroup[BaseException]", error).split(
+                lambda one: self._takes(one)  # a function: before Python 3.13 it takes no bound method
+            )
         else:
             taken, rest = (error, None) if error is not None and self._takes(error) else (None, error)
         if taken is None:
