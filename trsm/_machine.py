@@ -13,7 +13,7 @@ import trio
 from trsm._core._bits import members, union
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
-from trsm._core._logging import log_tracers
+from trsm._core._logging import logged
 from trsm._core._mutation import Canceled, Executed, Queued, Result
 from trsm._core._plan import Plan
 from trsm._core._runner import IDLE, READING
@@ -725,7 +725,7 @@ class Machine(Performer):
         if self._closing:
             raise MachineClosed(f"start_child: {self._closing_reason()}, and a child cannot outlive it", self)
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+        watching = logged(id, log_args, checked_tracers(tracers))
         words = checked_tags(tags)
         child = Machine._made(
             schema,

@@ -12,7 +12,7 @@ import trio
 
 from trsm._core._errors import MachineClosed
 from trsm._core._limits import checked_limits, checked_tags
-from trsm._core._logging import log_tracers
+from trsm._core._logging import logged
 from trsm._core._schema import Schema
 from trsm._core._tracing import Tracer, checked_tracers
 from trsm._machine import Machine
@@ -84,7 +84,7 @@ def open_machine(
     limits = checked_limits(queue_limit, drain_limit, handler_budget)
     if isinstance(cleanup_timeout, bool) or not isinstance(cleanup_timeout, (int, float)) or not cleanup_timeout > 0:
         raise ValueError(f"cleanup_timeout={cleanup_timeout!r}: write a positive number of seconds")
-    watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+    watching = logged(id, log_args, checked_tracers(tracers))
     words = checked_tags(tags)
 
     def made(nursery: trio.Nursery) -> Machine:

@@ -19,7 +19,7 @@ from trsm._core._errors import MachineClosed, MutationError, ReadOnly, SchemaErr
 from trsm._core._groups import Group
 from trsm._core._handlers import Table, table_of
 from trsm._core._limits import checked_limits, checked_tags
-from trsm._core._logging import log_tracers
+from trsm._core._logging import logged
 from trsm._core._mutation import (
     EXECUTED,
     Canceled,
@@ -117,7 +117,7 @@ class Engine(Runner):
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+        watching = logged(id, log_args, checked_tracers(tracers))
         self._start(schema, handlers, id, limits, watching, checked_tags(tags))
         if snapshot is not None:
             self._restore(snapshot)

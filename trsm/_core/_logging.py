@@ -60,23 +60,28 @@ def fields_of(instance: object) -> tuple[str, ...]:
     return ()
 
 
-def log_tracers(id: str | None, log_args: object) -> tuple[Tracer, ...]:
-    """Return a `LogTracer` for a machine that opens, if its logger is enabled for INFO; `id` is None if it has no name.
+def logged(id: str | None, log_args: object, tracers: tuple[Tracer, ...]) -> tuple[Tracer, ...]:
+    """Return the tracers of a machine that opens, with a `LogTracer` of its own if its logger is enabled for INFO.
+
+    `id` is None if it has no name. One that is among the tracers stays the only one.
 
     Raises:
       TypeError: `log_args` are no names.
     """
     show = checked_show(log_args, "log_args")
     logger = (configured(id) if isinstance(id, str) else None) or ROOT
-    return (LogTracer(show),) if logger.isEnabledFor(logging.INFO) else ()
+    if any(isinstance(tracer, LogTracer) for tracer in tracers) or not logger.isEnabledFor(logging.INFO):
+        return tracers
+    return (LogTracer(show), *tracers)
 
 
 class LogTracer(Tracer):
     """Logs what a machine does to the logger ``trsm.<machine id>``: changes at INFO, decisions and reasons at DEBUG.
 
     A machine gets one by itself if that logger (where somebody has made it, with ``logging.getLogger``), or else
-    ``trsm`` above it, is enabled for INFO when the machine is opened. Attach one with ``machine.trace(LogTracer())``
-    to log a machine from some point on. Each record tells its machine: ``record.name`` ends with the id.
+    ``trsm`` above it, is enabled for INFO when the machine is opened and none is among its ``tracers``. Attach one with
+    ``machine.trace(LogTracer())`` to log a machine from some point on. Each record tells its machine: ``record.name``
+    ends with the id.
 
     Args:
       show: the names of free keywords, and of fields of args instances (attrs classes and dataclasses), whose values
@@ -114,7 +119,7 @@ class LogTracer(Tracer):
         calls = None if transition._mutation is None else transition._mutation.calls
         for number, instance in sorted((calls or {}).items()):
             fields = ", ".join(
-                f"{name}={getattr(instance, name)!r}" if name in self._show else f"{name}=…"
+                f"{name}={getattr(instance, name)!r}" if name in self._show and hasattr(instance, name) else f"{name}=…"
                 for name in fields_of(instance)
             )
             words.append(f"{transition._definition.states[number]}({fields or '…'})")
@@ -134,8 +139,7 @@ class LogTracer(Tracer):
 
     def mutation_queued(self, machine: Observed, mutation: QueuedMutation) -> None:
         """Log that a mutation waits."""
-        names = ", ".join(str(state) for state in (*mutation.called, *mutation.dropped))
-        self._log(machine, logging.DEBUG, "queued: %s(%s) at %d", mutation.kind, names, mutation.result.tick)
+        self._log(machine, logging.DEBUG, "queued: %s at %d", mutation, mutation.result.tick)
 
     def resolved(self, machine: Observed, transition: Transition, is_accepted: bool) -> None:
         """Log why a mutation that relations allow does not bring, or keep, all that it might."""
