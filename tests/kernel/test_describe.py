@@ -54,6 +54,17 @@ def test_each_active_state_with_what_it_is_and_what_its_relations_do_now() -> No
     ]
 
 
+def test_what_is_inactive_requires_nothing_now() -> None:
+    """Only those who would leave with a state are named as requiring it."""
+    engine = Engine(Shop)
+    engine.add(Shop.Open)
+    assert engine.describe().splitlines()[1:4] == [
+        "active:",
+        "  Open:1 (is required by Lit; keeps out Shut)",
+        "  Lit:1 (auto; requires Open)",
+    ]
+
+
 def test_a_state_without_flags_and_relations_stands_alone() -> None:
     """No brackets around nothing; and where nothing is inactive, that is said."""
 
@@ -180,6 +191,7 @@ async def test_tasks_that_run_and_that_wait() -> None:
     async with trsm.open_machine(Work, Work.Many.task(limit=2)(endless), slow) as machine:
         for _ in range(5):
             machine.add(Work.Many)
+        assert added(machine) == ["tasks: Many 0 running, 3 waiting"]  # no task has run yet
         machine.start_soon(forever)
         machine.start_soon(forever)
         machine.start_soon(forever, while_active=Work.Many)

@@ -625,6 +625,9 @@ def test_a_chain_is_bounded_and_its_middle_is_counted(rounds: int) -> None:
     assert (source is None) is (rounds == 0)
     chain = () if source is None else source.chain()
     assert len(chain) == min(rounds, DEPTH) == (0 if source is None else source.depth)
+    assert {record.role for record in chain} <= {"on_enter"}
+    assert {record.machine for record in chain} <= {"one", "two"}
+    assert [record.tick for record in chain] == sorted((record.tick for record in chain), reverse=True)
     omitted = [record.omitted for record in chain]
     assert sum(omitted) == rounds - len(chain)
     assert sum(1 for one in omitted if one) == (1 if rounds > DEPTH else 0)

@@ -281,6 +281,21 @@ async def test_made_by_a_predicate() -> None:
         del query
 
 
+async def test_made_by_a_tracer_that_hears_of_the_closing() -> None:
+    """Nothing will ever be queued again, so it is settled."""
+    waiters: list[Waiter[trsm.Transition]] = []
+
+    class Hears(trsm.Tracer):
+        def machine_closed(self, machine: trsm.Observed) -> None:
+            assert isinstance(machine, Machine)
+            waiters.append(machine.when_settled())
+            assert waiters[0].done
+
+    async with trsm.open_machine(Job, tracers=[Hears()]):
+        pass
+    assert (await waiters[0]).kind == "close"
+
+
 async def test_other_waiters_of_the_queue_fail_never_and_all_others_do() -> None:
     """When the machine closes."""
     asks = Asks(

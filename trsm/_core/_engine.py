@@ -257,7 +257,7 @@ class Engine(Runner):
         for words, mask in (
             ("requires", relations.require[number]),
             ("is required by", relations.required_by[number] & active),
-            ("keeps out", relations.remove[number] & ~active),
+            ("keeps out", relations.remove[number]),
         ):
             if mask:
                 parts.append(f"{words} {listed(relations.named(mask))}")

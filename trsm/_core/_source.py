@@ -76,7 +76,7 @@ def bounded(source: Source) -> Source:
     while len(recent) < _RECENT and recent[-1].parent is not None:
         recent.append(recent[-1].parent)
     rest = recent[-1].parent
-    omitted = recent[-1].omitted
+    omitted = 0
     while rest is not None and rest.depth > DEPTH - _RECENT:
         omitted += 1 + rest.omitted
         rest = rest.parent
