@@ -289,10 +289,12 @@ async def test_made_by_a_tracer_that_hears_of_the_closing() -> None:
         def machine_closed(self, machine: trsm.Observed) -> None:
             assert isinstance(machine, Machine)
             waiters.append(machine.when_settled())
-            assert waiters[0].done
+            done.append(waiters[0].done)
 
+    done: list[bool] = []
     async with trsm.open_machine(Job, tracers=[Hears()]):
         pass
+    assert done == [True]
     assert (await waiters[0]).kind == "close"
 
 
