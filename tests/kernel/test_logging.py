@@ -159,10 +159,12 @@ def test_values_of_what_may_be_shown_are_logged(info: pytest.LogCaptureFixture) 
     engine.add(Web.LoggedIn("Zelda", "sesame"), key="sesame", by="me")
     engine.add(Web.Fetching("https://…"))
     engine.add(Web.Text("sesame"))
+    engine.add(Web.Fetching("other"), Web.LoggedIn("other"))
     assert messages(info)[1:] == [
         "1 add: +LoggedIn with key=…, by='me', LoggedIn(user='Zelda', password=…)",
         "2 add: +Fetching with Fetching(url='https://…', token=…, late=…)",
         "3 add: +Text with Text(…)",
+        "4 add: +LoggedIn +Fetching with LoggedIn(user='other', password=…), Fetching(url='other', token=…, late=…)",
     ]
 
 
@@ -370,7 +372,7 @@ def test_a_logger_that_is_made_later_is_used(info: pytest.LogCaptureFixture) -> 
 
 def test_the_level_of_trsm_counts_as_it_is_now(info: pytest.LogCaptureFixture) -> None:
     """Nothing is logged, and nothing worked out, while it is above INFO."""
-    engine = Engine(Web, id="web")
+    engine = Engine(Web, id="web", log_args=["by"])
     engine.add(Web.Down)
     logging.getLogger("trsm").setLevel(logging.WARNING)
 

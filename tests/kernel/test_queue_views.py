@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from trsm import Engine, MutationError, Queued, QueuedMutation, Schema, State, Transition, UnknownState
+from trsm import Canceled, Engine, MutationError, Queued, QueuedMutation, Schema, State, Transition, UnknownState
 
 
 class Lamp(Schema):
@@ -278,7 +278,10 @@ def test_results_tell_executed_canceled_and_queued_apart() -> None:
     assert not second and (second.executed, second.canceled, second.queued) == (False, True, False)
     assert repr(first) == "<Queued tick=1 <Executed>>"
     assert repr(second).startswith("<Queued tick=2 <Canceled: add(Blue) is refused.")
-    assert second.outcome is not None and second.outcome.explanation is not None  # type: ignore[union-attr]
+    assert isinstance(second.outcome, Canceled)
+    explanation = second.outcome.explanation
+    assert explanation is not None and second.outcome.explanation is explanation  # worked out once
+    assert second.outcome.reason == explanation.text
     engine.close()
     closed = engine.add(Lamp.On)
     assert closed.explanation is None  # type: ignore[attr-defined]
