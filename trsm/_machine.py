@@ -566,10 +566,8 @@ class Machine(Performer):
         return waiter
 
     def _settled(self) -> None:
-        subscriptions = self._subscriptions
-        if subscriptions is None:
-            return
-        observers = [cast("OfQueue[object]", one) for one in subscriptions.of((QUEUE,))]
+        assert self._subscriptions is not None  # who wants to hear of it has subscribed
+        observers = [cast("OfQueue[object]", one) for one in self._subscriptions.of((QUEUE,))]
         self._wake([one for one in observers if one.look()])
 
     def _catch_up(self) -> None:

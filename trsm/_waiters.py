@@ -384,7 +384,7 @@ class OfQueue(Waiter[T_co]):
 
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """See nothing: what it waits for is no transition."""
-        return False
+        return False  # pragma: no cover - it subscribes to the queue alone, whose observers are asked to `look`
 
 
 def _not_again(mask: int, transition: Transition, removal: Transition | None) -> None:

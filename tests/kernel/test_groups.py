@@ -112,6 +112,11 @@ def test_groups_that_contradict_their_schema_are_refused() -> None:
         Schema.define("X", {"Open": State(), "link": Group("Open", "Open")})
     with pytest.raises(SchemaError, match=r"both requires and removes A \(both are in the exclusive group link\)"):
         Schema.define("X", {"A": State(), "B": State(require="A"), "link": exclusive("A", "B")})
+    with pytest.raises(SchemaError, match=r"both requires and removes A \(both are in the exclusive group link\)"):
+        Schema.define(
+            "X",
+            {"A": State(), "B": State(require="A"), "both": Group("A", "B"), "link": exclusive("A", "B")},
+        )
     with pytest.raises(SchemaError, match="is an attribute of every schema; choose another name"):
         Schema.define("X", {"A": State(), "states": Group("A")})
     with pytest.raises(SchemaError, match="without a leading underscore"):
