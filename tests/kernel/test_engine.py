@@ -522,9 +522,10 @@ def test_a_transition_that_is_built_late_stands_only_for_what_it_still_began() -
         Stays = State()
         Returns = State()
 
-    engine = Engine(Pair)
-    engine.add(Pair.Stays, Pair.Returns)
-    engine.remove(Pair.Returns)
-    engine.add(Pair.Returns)
+    for _ in range(2):  # what was asked before leaves but a record
+        engine = Engine(Pair)
+        engine.add(Pair.Stays, Pair.Returns)
+        engine.remove(Pair.Returns)
+        engine.add(Pair.Returns)
     assert [engine._beginning(number).tick for number in (0, 1)] == [1, 3]
     assert [engine._beginning(number).tick for number in (0, 1)] == [1, 3]  # and so when it has been built
