@@ -9,61 +9,83 @@ from __future__ import annotations
 
 from trsm._core._engine import Binding, Engine
 from trsm._core._errors import (
+    BufferFull,
     HandlerError,
     MachineClosed,
     MutationError,
     NotSettled,
     QueueFull,
     ReadOnly,
+    RestoredError,
     SchemaError,
+    SnapshotError,
     TrsmError,
     UnknownState,
     WrongThread,
 )
-from trsm._core._mutation import Canceled, Executed, Queued, Result
+from trsm._core._groups import Group, exclusive
+from trsm._core._logging import LogTracer
+from trsm._core._mutation import Canceled, Executed, Queued, QueuedMutation, Result
 from trsm._core._reasons import Explanation, Reason
 from trsm._core._schema import Schema
 from trsm._core._source import Source
-from trsm._core._state import Call, ErrorState, State
+from trsm._core._state import Call, ErrorState, State, StateRelations
 from trsm._core._ticks import Ticks
-from trsm._core._tracing import Tracer
-from trsm._machine import Machine, Transition
+from trsm._core._tracing import Observed, Tracer
+from trsm._machine import Machine, Transition, Transitions
 from trsm._opening import open_machine
+from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
+from trsm._retry import retry
 from trsm._scopes import StateScope
 from trsm._waiters import Waiter, Watch, wait_all, wait_any
 
 __all__ = [
     "Binding",
+    "BufferFull",
     "Call",
     "Canceled",
     "Engine",
     "ErrorState",
     "Executed",
     "Explanation",
+    "Group",
     "HandlerError",
+    "LogTracer",
     "Machine",
     "MachineClosed",
     "MutationError",
     "NotSettled",
+    "Observed",
+    "Pipe",
+    "PipeRefusal",
+    "PipeStatistics",
     "QueueFull",
     "Queued",
+    "QueuedMutation",
     "ReadOnly",
     "Reason",
+    "RestoredError",
     "Result",
     "Schema",
     "SchemaError",
+    "SnapshotError",
     "Source",
     "State",
+    "StateRelations",
     "StateScope",
     "Ticks",
     "Tracer",
     "Transition",
+    "Transitions",
     "TrsmError",
     "UnknownState",
     "Waiter",
     "Watch",
     "WrongThread",
+    "exclusive",
     "open_machine",
+    "pipe",
+    "retry",
     "wait_all",
     "wait_any",
 ]

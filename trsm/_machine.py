@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar, cast, get_args
 
 import trio
 
-from trsm._core._bits import members
+from trsm._core._bits import members, union
 from trsm._core._errors import MachineClosed, ReadOnly, listed
-from trsm._core._limits import Limits, checked_limits
+from trsm._core._limits import Limits, checked_limits, checked_tags
+from trsm._core._logging import logged
+from trsm._core._mutation import Canceled, Executed, Queued, Result
 from trsm._core._plan import Plan
 from trsm._core._runner import IDLE, READING
 from trsm._core._schema import Schema, SchemaMeta
-from trsm._core._source import CAUSE, current_source
+from trsm._core._source import CAUSE, Source, current_source
 from trsm._core._state import State, is_async
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Tracer, checked_tracers
 from trsm._core._transition import Transition as CoreTransition
-from trsm._performer import Performer
+from trsm._performer import Performer, name_of
 from trsm._protection import protect, unprotected
-from trsm._waiters import ANY, CLOSED, Condition, Subscriptions, Waiter, Watch, wake
+from trsm._timers import Timers
+from trsm._waiters import (
+    ANY,
+    CLOSED,
+    QUEUE,
+    Buffer,
+    Condition,
+    OfQueue,
+    Overflow,
+    Stream,
+    Subscriptions,
+    Waiter,
+    Watch,
+    wake,
+)
 
 T = TypeVar("T")
 
@@ -40,6 +56,24 @@ class Transition(CoreTransition):
           ReferenceError: the machine is gone.
         """
         return cast("Machine", super().machine)
+
+
+class Transitions(Buffer[Transition]):
+    """An async iterator over every transition of a machine, in order, through a bounded buffer.
+
+    Every one that was executed, those that changed nothing included; a mutation that was canceled leaves none. It ends
+    quietly when the machine has closed and what was buffered has been given, closing itself as the last. One task at a
+    time may iterate it.
+
+    Checkpoints: each step is one. Cancellation: a cancelled step loses nothing.
+
+    Raises:
+      BufferFull: with ``overflow="raise"``, after what was buffered.
+      BusyResourceError: another task is in a step.
+      WrongThread: iterated in another thread than that of the machine.
+    """
+
+    __slots__ = ()
 
 
 class Machine(Performer):
@@ -77,19 +111,27 @@ class Machine(Performer):
         id: str | None,
         limits: Limits,
         tracers: tuple[Tracer, ...],
+        tags: tuple[str, ...],
         nursery: trio.Nursery,
         context: contextvars.Context,
         parent: Machine | None,
         cleanup_timeout: float,
+        snapshot: Mapping[str, object] | None,
     ) -> Machine:
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         machine = object.__new__(cls)
-        machine._start(schema, handlers, id, limits, tracers)
+        machine._start(schema, handlers, id, limits, tracers, tags)
         machine._nursery = nursery
         machine._context = context
         machine._parent = parent
         machine._cleanup_timeout = cleanup_timeout
+        machine._deadlines = None
+        if parent is not None and parent._nursery is nursery:
+            machine._timers = parent._timers
+        else:
+            machine._timers = Timers(nursery, context)
+        machine._watched = machine._definition.timed
         machine._children = None
         machine._deferred = None
         machine._errors = None
@@ -98,9 +140,12 @@ class Machine(Performer):
         machine._joined = None
         machine._scopes = None
         machine._slots = None
+        machine._started = None
         machine._subscriptions = None
         machine._task_count = 0
         machine._watchers = False
+        if snapshot is not None:
+            machine._restore(snapshot)
         if parent is not None:
             if parent._children is None:
                 parent._children = {}
@@ -128,10 +173,11 @@ class Machine(Performer):
 
     # ---- Errors -----------------------------------------------------------------------------------------------------
 
-    def _unhandled_error(self, error: BaseException) -> None:
-        super()._unhandled_error(error)
-        if not self._closing:
+    def _unhandled_error(self, error: BaseException, source: Source | None) -> None:
+        super()._unhandled_error(error, source)
+        if not (self._closing or self._close_wanted):
             self._close_wanted = True
+            self._close_source = source
 
     def _surface(self) -> None:
         """Keep what nothing handled for the block, or hand it to the parent; raise what is no `Exception`."""
@@ -140,18 +186,18 @@ class Machine(Performer):
         if unhandled:
             if self._errors is None:
                 self._errors = []
-            self._errors.extend(unhandled)
+            self._errors.extend(error for error, _ in unhandled)
             escaped += self._hand_on(unhandled)
         if escaped:
             raise (escaped[0] if len(escaped) == 1 else BaseExceptionGroup(self._escaped_message, escaped))
 
-    def _hand_on(self, errors: Iterable[BaseException]) -> list[BaseException]:
+    def _hand_on(self, errors: Iterable[tuple[BaseException, Source | None]]) -> list[BaseException]:
         """Make errors of a started child those of its parent; return what handlers there raised, no `Exception`."""
         escaped: list[BaseException] = []
         if self._is_started and self._parent is not None:
-            for error in errors:
+            for error, source in errors:
                 try:
-                    self._parent._child_error(error)
+                    self._parent._child_error(error, source)
                 except BaseException as raised:
                     escaped.append(raised)  # each error is handed on, whatever becomes of the one before
         return escaped
@@ -160,18 +206,20 @@ class Machine(Performer):
     def _escaped_message(self) -> str:
         return f"in handlers of machine {self.id!r}"
 
-    def _child_error(self, error: BaseException) -> None:
-        """Take an error of a started child that nothing handled there."""
+    def _child_error(self, error: BaseException, source: Source | None) -> None:
+        """Take an error of a started child that nothing handled there; it comes from where it came from there."""
         if self._closing or not isinstance(error, Exception):
-            self._unhandled_error(error)
+            self._unhandled_error(error, source)
         else:
-            self._fault(error, current_source())
+            self._fault(error, source)
         self._catch_up()
 
-    def _late_error(self, error: Exception) -> None:
-        if not self._is_joined:
-            self._unhandled_error(error)
-            self._catch_up()
+    def _late_error(self, error: Exception) -> bool:
+        if self._is_joined:
+            return False
+        self._unhandled_error(error, current_source())
+        self._catch_up()
+        return True
 
     # ---- Waiters ----------------------------------------------------------------------------------------------------
 
@@ -194,17 +242,26 @@ class Machine(Performer):
     def _subscription_changed(self, key: int, is_present: bool) -> None:
         if key == ANY:
             self._watchers = is_present
-            if is_present:
-                self._watched = -1
-            else:
-                self._watched = sum(
-                    1 << number for number in range(len(self._definition.states)) if self._is_watched(number)
-                )
+            self._watch_anew()
+        elif key == QUEUE:
+            self._is_settling_watched = is_present
         elif key >= 0:
             if is_present:
                 self._watched |= 1 << key
             else:
                 self._unwatch(key)
+
+    def _renumber(self, places: list[int], before: type[Schema]) -> None:
+        super()._renumber(places, before)
+        if self._subscriptions is not None:
+            self._subscriptions.renumber(places)
+        self._watch_anew()
+
+    def _watch_anew(self) -> None:
+        """Work out which states somebody looks at."""
+        self._watched = (
+            -1 if self._watchers else union(1 << n for n in range(len(self._definition.states)) if self._is_watched(n))
+        )
 
     def _look(self, plan: Plan, transition: CoreTransition, removal: CoreTransition | None) -> None:
         """Let everyone look who subscribed to what a transition touched, and wake those whose condition came true."""
@@ -213,20 +270,27 @@ class Machine(Performer):
             return
         keys = [ANY, *members(plan.touched | (0 if removal is None else removal._plan.touched))]
         ended: list[Waiter[object]] = []
-        with self._reading():
+        with self._reading(transition.source):
             for observer in subscriptions.of(keys):
                 try:
-                    if observer.observe(transition, removal) and isinstance(observer, Waiter):
+                    if observer._observe(transition, removal) and isinstance(observer, Waiter):
                         ended.append(cast("Waiter[object]", observer))
                 except BaseException as error:
                     self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
+        self._wake(ended)
+
+    def _wake(self, ended: Iterable[Waiter[object]]) -> None:
+        """Wake those who wait for these, and tell tracers."""
         wake(ended)
+        if self._tracers:
+            for waiter in ended:
+                self._announce(Tracer.waiter_ended, waiter)
 
     @contextmanager
-    def _reading(self) -> Generator[None]:
-        """While predicates run: they may look, and not change this machine; what they do to others comes from here."""
+    def _reading(self, source: Source | None) -> Generator[None]:
+        """While predicates run: they may look, and not change this machine; what they do to others is from `source`."""
         phase, running = self._phase, self._running
-        token = CAUSE.set(current_source())
+        token = CAUSE.set(source)
         self._phase, self._running = READING, None
         try:
             yield
@@ -234,23 +298,24 @@ class Machine(Performer):
             self._phase, self._running = phase, running
             CAUSE.reset(token)
 
-    def _subscribe(self, observer: Condition[T] | Watch | Waiter[None], keys: Iterable[int]) -> None:
+    def _subscribe(self, observer: Waiter[object] | Stream[object], keys: Iterable[int]) -> None:
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._subscription_changed)
-        observer._refs = self._subscriptions.add(cast("Condition[T]", observer), keys)
+        observer._refs = self._subscriptions.add(cast("Condition[object]", observer), keys)
+        self._announce(Tracer.waiter_subscribed, observer)
 
     def _condition(
         self,
         doing: str,
-        keys: Iterable[int],
-        look: Callable[[CoreTransition, CoreTransition | None], T | None],
+        mask: int,
+        look: Callable[[int, CoreTransition, CoreTransition | None], T | None],
         born: Callable[[], T | None] | None,
     ) -> Waiter[T]:
         self._check_thread(doing)
-        waiter = Condition[T](look, self._tick if born is None else -1)
+        waiter = Condition[T](look, mask, self._tick if born is None else -1)
         if born is not None:
             try:
-                with self._reading():
+                with self._reading(current_source()):
                     value = born()
             except Exception as error:
                 waiter.fail(error)
@@ -263,7 +328,7 @@ class Machine(Performer):
         if self.closed:
             waiter.fail(self._closed_error())
         else:
-            self._subscribe(waiter, keys)
+            self._subscribe(waiter, members(mask) if mask else (ANY,))
         return waiter
 
     def _now(self) -> Ticks:
@@ -279,8 +344,10 @@ class Machine(Performer):
 
     def _youngest(self, mask: int) -> Transition:
         """Return the transition that began the youngest instance of these active states."""
-        began = [transition for number in members(mask) if self._began and (transition := self._began[number])]
-        return cast("Transition", max(began, key=lambda transition: transition.tick))
+        assert self._began is not None  # they are active, so they began
+        began = [entry for number in members(mask) if (entry := self._began[number]) is not None]
+        found = max(began, key=lambda entry: entry.tick if isinstance(entry, CoreTransition) else entry[1])
+        return cast("Transition", found if isinstance(found, CoreTransition) else self._unfolded(found))
 
     def when(
         self, *states: State[..., object], where: Callable[[Transition], bool] | None = None, **args: object
@@ -313,7 +380,7 @@ class Machine(Performer):
             _check_predicate(where, f"when(…, where={where!r})", "the transition")
         is_forward = where is not None or bool(args)
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             if self._active & mask != mask or (is_forward and not _fits(transition, mask, args)):
                 return None
             return transition if where is None or where(cast("Transition", transition)) else None
@@ -321,7 +388,7 @@ class Machine(Performer):
         def born() -> Transition | None:
             return self._youngest(mask) if self._holding() & mask == mask else None
 
-        return self._condition("when", members(mask), _typed(look), None if is_forward else born)
+        return self._condition("when", mask, _typed(look), None if is_forward else born)
 
     def when_not(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until none of these states is active, as seen after a transition.
@@ -330,7 +397,7 @@ class Machine(Performer):
         """
         mask = self._mask(states, "when_not")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             if self._active & mask:
                 return None
             return transition if removal is None or not transition._plan.target & mask else removal
@@ -338,19 +405,19 @@ class Machine(Performer):
         def born() -> Transition | None:
             return None if self._holding() & mask else self.last_transition
 
-        return self._condition("when_not", members(mask), _typed(look), born)
+        return self._condition("when_not", mask, _typed(look), born)
 
     def when_any(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until at least one of these states is active, as seen after a transition; else as `when_not`."""
         mask = self._mask(states, "when_any")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             return transition if self._active & mask else None
 
         def born() -> Transition | None:
             return self.last_transition if self._holding() & mask else None
 
-        return self._condition("when_any", members(mask), _typed(look), born)
+        return self._condition("when_any", mask, _typed(look), born)
 
     def when_tick(self, state: State[..., object], tick: int) -> Waiter[Transition]:
         """Wait until the tick of a state is at least `tick`; it sees every tick, however short.
@@ -382,18 +449,19 @@ class Machine(Performer):
         return self._when_tick("when_ticks", number, self._now()._values[number] + ticks)
 
     def _when_tick(self, doing: str, number: int, tick: int) -> Waiter[Transition]:
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            reached = self._ticks[number]
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+            state = mask.bit_length() - 1
+            reached = self._ticks[state]
             if reached < tick:
                 return None
-            if removal is not None and reached - (removal._plan.moved >> number & 1) < tick:
+            if removal is not None and reached - (removal._plan.moved >> state & 1) < tick:
                 return removal  # what a fault brought was the last step of it
             return transition
 
         def born() -> Transition | None:
             return self.last_transition if self._now()._values[number] >= tick else None
 
-        return self._condition(doing, (number,), _typed(look), born)
+        return self._condition(doing, 1 << number, _typed(look), born)
 
     def when_next(self, state: State[..., object]) -> Waiter[Transition]:
         """Wait for the next transition in which a state activates, or a multi state is called again, however short.
@@ -402,10 +470,10 @@ class Machine(Performer):
         """
         number = self._definition.number(state, "when_next")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            return transition if number in transition._plan.entering else None
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+            return transition if mask.bit_length() - 1 in transition._plan.entering else None
 
-        return self._condition("when_next", (number,), _typed(look), None)
+        return self._condition("when_next", 1 << number, _typed(look), None)
 
     def when_query(self, query: Callable[[Ticks], bool]) -> Waiter[Transition]:
         """Wait until a predicate on the ticks is true; it is asked now, and once after each transition that moved one.
@@ -425,7 +493,7 @@ class Machine(Performer):
         """
         _check_predicate(query, f"when_query({query!r})", "the ticks")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
             if not transition._plan.moved or not query(self.ticks):
                 return None
             return transition if removal is None else removal
@@ -433,7 +501,7 @@ class Machine(Performer):
         def born() -> Transition | None:
             return self.last_transition if query(self._now()) else None
 
-        return self._condition("when_query", (ANY,), _typed(look), born)
+        return self._condition("when_query", 0, _typed(look), born)
 
     def when_error(self, state: State[..., object] | None = None) -> Waiter[Exception]:
         """Wait for the next exception that becomes a state: any, or one that `state` takes. It only watches.
@@ -446,15 +514,71 @@ class Machine(Performer):
         if not self._definition.errors >> number & 1:
             raise ValueError(f"when_error({state}): {state} is no ErrorState; wait with machine.when({state})")
 
-        def look(transition: CoreTransition, removal: CoreTransition | None) -> Exception | None:
-            return transition.error if number in transition._plan.entering else None
+        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> Exception | None:
+            return transition.error if mask.bit_length() - 1 in transition._plan.entering else None
 
-        return self._condition("when_error", (number,), look, None)
+        return self._condition("when_error", 1 << number, look, None)
+
+    def when_queue(self, result: Result) -> Waiter[Executed | Canceled]:
+        """Wait until a mutation that was queued has had its turn, and give how it ended: `Executed` or `Canceled`.
+
+        It never fails: what is queued when the machine closes ends as canceled. Of a result that was not queued, or has
+        had its turn, it gives the end at once.
+
+        Args:
+          result: what a mutation of this machine returned.
+
+        Raises:
+          TypeError: `result` is no result.
+          ValueError: it waits in the queue of another machine.
+          WrongThread: called from another thread.
+
+        Example::
+
+            @Shop.Paid.on_enter
+            def pack(self, t: trsm.Transition) -> None:
+                self.packing = t.machine.when_queue(t.machine.add(Shop.Packed))
+        """
+        self._check_thread("when_queue")
+        if not isinstance(result, (Executed, Canceled, Queued)):
+            raise TypeError(f"when_queue({result!r}): pass what add, remove and the like returned")
+        if isinstance(result, Queued) and result._machine is not self._reference:
+            raise ValueError(f"when_queue({result!r}): it is in the queue of another machine: ask that one")
+        waiter = OfQueue[Executed | Canceled](lambda: result.outcome if isinstance(result, Queued) else result)
+        if not waiter.look():
+            self._subscribe(waiter, (QUEUE,))
+        return waiter
+
+    def when_settled(self) -> Waiter[Transition]:
+        """Wait until the queue is empty: what was asked, implied and automatic is all done. Gives the last transition.
+
+        Made outside of a transition, that is so already: it is for handlers. It never fails.
+
+        Raises:
+          WrongThread: called from another thread.
+        """
+        self._check_thread("when_settled")
+        waiter = OfQueue[Transition](lambda: self.last_transition)
+        if self._phase == IDLE or self.closed:
+            waiter._end(self.last_transition, None)
+        else:
+            self._subscribe(waiter, (QUEUE,))
+        return waiter
+
+    def _settled(self) -> None:
+        assert self._subscriptions is not None  # who wants to hear of it has subscribed
+        observers = [cast("OfQueue[object]", one) for one in self._subscriptions.of((QUEUE,))]
+        self._wake([one for one in observers if one.look()])
+
+    def _catch_up(self) -> None:
+        super()._catch_up()
+        if self._is_settling_watched and self._phase == IDLE:
+            self._settled()  # made while a handler or predicate was asked outside of a transition
 
     def when_closed(self) -> Waiter[None]:
         """Wait until the machine has closed, its body and tasks have ended and its cleanups have run. Never fails."""
         self._check_thread("when_closed")
-        waiter = Condition[None](lambda transition, removal: None)
+        waiter = Condition[None](lambda mask, transition, removal: None)
         if self._is_joined:
             waiter._end(None, None)
         else:
@@ -477,10 +601,78 @@ class Machine(Performer):
         self._check_thread("watch")
         watch = Watch(self._now)
         if self.closed:
-            watch.end()
+            watch._end()
         else:
             self._subscribe(watch, (ANY,))
         return watch
+
+    def transitions(self, *, buffer: int, overflow: Overflow) -> Transitions:
+        """Return an async iterator over every transition from now on, through a bounded buffer.
+
+        It never blocks the machine: what there is no room for is lost, in the way that `overflow` names.
+
+        Args:
+          buffer: how many transitions may wait to be read.
+          overflow: ``"drop_oldest"`` and ``"drop_newest"`` lose one, and count it in ``dropped``; ``"raise"`` ends the
+            iterator: its reader gets what was buffered, and then `BufferFull`.
+
+        Raises:
+          ValueError: `buffer` is no positive whole number, or `overflow` none of the three.
+          WrongThread: called from another thread.
+
+        Example::
+
+            async for t in machine.transitions(buffer=100, overflow="drop_oldest"):
+                print(t.kind, t.entering, t.leaving)
+        """
+        self._check_thread("transitions")
+        _check_count("buffer", buffer, 1)
+        if overflow not in get_args(Overflow):
+            raise ValueError(f'overflow={overflow!r}: write "drop_oldest", "drop_newest" or "raise"')
+        stream = Transitions(buffer, overflow, self._tick)
+        if self.closed:
+            stream._end()
+        else:
+            self._subscribe(stream, (ANY,))
+        return stream
+
+    # ---- Looking at it ----------------------------------------------------------------------------------------------
+
+    def _described(self) -> list[str]:
+        lines = super()._described()
+        names = self._definition.relations.names
+        tasks = [
+            f"{names[number]} {running} running{f', {parked} waiting' if parked else ''}"
+            for number, slot in sorted((self._slots or {}).items())
+            for running, parked in [slot.counts()]
+            if running or parked
+        ]
+        tasks += [
+            f"start_soon({f'while_active={names[number]}' if number >= 0 else ''}) {len(some)}"
+            for number, some in sorted((self._started or {}).items())
+        ]
+        timeouts = [
+            f"{names[number]} in {seconds:g} s"
+            for number, seconds in self._seconds_left().items()
+            if seconds is not None
+        ]
+        scopes = [
+            f"while_{'in' if ends_active else ''}active({names[number]}) {len(some)}"
+            for (number, ends_active), some in sorted((self._scopes or {}).items(), key=lambda item: item[0])
+        ]
+        waiters = 0 if self._subscriptions is None else len(self._subscriptions.observers())  # streams too, no pipes
+        children = [repr(child.id) for child in self._children or ()]
+        more = f", … {len(children) - 5} more" if len(children) > 5 else ""
+        for title, words in (
+            ("tasks", ", ".join(tasks)),
+            ("timeouts", ", ".join(timeouts)),
+            ("scopes", ", ".join(scopes)),
+            ("waiters", str(waiters) if waiters else ""),
+            ("children", f"{len(children)} ({', '.join(children[:5])}{more})" if children else ""),
+        ):
+            if words:
+                lines.append(f"{title}: {words}")
+        return lines
 
     # ---- Children ---------------------------------------------------------------------------------------------------
 
@@ -505,9 +697,12 @@ class Machine(Performer):
         *handlers: object,
         id: str | None = None,
         tracers: Iterable[Tracer] = (),
+        tags: str | Iterable[str] = (),
+        log_args: Iterable[str] = (),
         queue_limit: int = 1000,
         drain_limit: int = 10_000,
         handler_budget: float = 0.1,
+        snapshot: Mapping[str, object] | None = None,
     ) -> Machine:
         """Start a machine that lives in the nursery of this one, or of its nearest ancestor with a block.
 
@@ -519,7 +714,7 @@ class Machine(Performer):
 
         Raises:
           MachineClosed: this machine is closing or closed.
-          TypeError, HandlerError, UnknownState, ValueError: as for `open_machine`.
+          TypeError, HandlerError, UnknownState, ValueError, SnapshotError: as for `open_machine`.
           ReadOnly, WrongThread: as for ``add``.
         """
         self._check_thread("start_child")
@@ -528,11 +723,23 @@ class Machine(Performer):
         if self._closing:
             raise MachineClosed(f"start_child: {self._closing_reason()}, and a child cannot outlive it", self)
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        watching = checked_tracers(tracers)
+        watching = logged(id, log_args, checked_tracers(tracers))
+        words = checked_tags(tags)
         child = Machine._made(
-            schema, handlers, id, limits, watching, self._nursery, self._context, self, self._cleanup_timeout
+            schema,
+            handlers,
+            id,
+            limits,
+            watching,
+            words,
+            self._nursery,
+            self._context,
+            self,
+            self._cleanup_timeout,
+            snapshot,
         )
         self._task_count += 1  # it is joined as a task is
+        child._announce(Tracer.machine_opened)
         return child
 
     # ---- Closing ----------------------------------------------------------------------------------------------------
@@ -562,7 +769,7 @@ class Machine(Performer):
         self._deferred.append(functools.partial(function, *args))
 
     def _closed_error(self) -> MachineClosed:
-        errors = [*(self._errors or ()), *(self._unhandled or ())]
+        errors = [*(self._errors or ()), *(error for error, _ in self._unhandled or ())]
         error = MachineClosed(f"machine {self.id!r} closed{f' after {errors[0]!r}' if errors else ''}", self)
         error.__cause__ = errors[0] if errors else None
         return error
@@ -581,7 +788,7 @@ class Machine(Performer):
         # Youngest first, and each after its own, so that a long line of descendants needs no deep stack.
         for child in reversed(self._descendants()):
             try:
-                child._want_close()
+                child._want_close(self._close_source)
             except BaseException as error:
                 self._escape(error)  # from a handler of the child; this machine goes on closing
 
@@ -590,36 +797,42 @@ class Machine(Performer):
         """Whether this machine, or one that descends from it, is in a transition."""
         return any(machine._phase != IDLE for machine in (self, *self._descendants()))
 
-    def _want_close(self) -> None:
+    def _want_close(self, source: Source | None) -> None:
         """Close now; after the present transition, and after those of children, which close first."""
         if self._closing or self._close_wanted:
             return
         self._close_wanted = True
+        self._close_source = source
         if any(child._is_busy for child in self.children):
             for child in reversed(self.children):
-                child._want_close()
+                child._want_close(source)
         else:
             self._catch_up()
 
     def _closed(self) -> None:
         self._end_scopes()
+        if self._is_settling_watched:
+            self._settled()
         if not self._is_started:
             self._nursery.cancel_scope.cancel(f"machine {self.id!r} closed")
         final, self._final = self._final, None
-        if final is not None:
-            self._look(*final)
+        last = self.last_transition
+        # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
+        self._look(*(final or (last._plan, last, None)))
         subscriptions = self._subscriptions
         if subscriptions is not None:
             error = self._closed_error()
             failed: list[Waiter[object]] = []
             for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):
-                if isinstance(observer, Watch):
-                    observer.end()
+                if isinstance(observer, Stream):
+                    stream = cast("Stream[object]", observer)
+                    stream._end()
+                    self._announce(Tracer.waiter_ended, stream)
                 else:
                     waiter = cast("Condition[object]", observer)
                     waiter.fail(error)
                     failed.append(waiter)
-            wake(failed)
+            self._wake(failed)
         if self._is_started:
             if self._task_count or self._deferred:
                 self._context.run(functools.partial(self._nursery.start_soon, self._join, name=f"{self.id}: closing"))
@@ -645,27 +858,31 @@ class Machine(Performer):
             self._joined_now()
             self._catch_up()
 
-    async def _clean_up(self, report: Callable[[BaseException], None]) -> None:
+    async def _clean_up(self, report: Callable[[BaseException, Source], None]) -> None:
         """Run what was deferred, in reverse, under one shielded deadline; report the errors as they come."""
-        late: list[str] = []
+        late: list[tuple[str, Source]] = []
         deadline = trio.current_time() + self._cleanup_timeout
         while self._deferred:
             function = self._deferred.pop()
             scope = trio.CancelScope(shield=True, deadline=deadline)
+            last, name = self.last_transition, name_of(function)
+            cause = self._task_source(last, name, last.source, "cleanup")
+            token = CAUSE.set(cause)
             try:
                 with scope:
                     await unprotected(function())
             except BaseException as error:
-                report(error)
+                report(error, cause)
+            finally:
+                CAUSE.reset(token)
             if scope.cancelled_caught:
-                late.append(_name_of(function))
+                late.append((name, cause))
         if late:
-            report(
-                trio.TooSlowError(
-                    f"cleanups of machine {self.id!r} took longer than {self._cleanup_timeout} s (cleanup_timeout): "
-                    f"{listed(late)} had to be cancelled"
-                )
+            too_slow = trio.TooSlowError(
+                f"cleanups of machine {self.id!r} took longer than {self._cleanup_timeout} s (cleanup_timeout): "
+                f"{listed(name for name, _ in late)} had to be cancelled"
             )
+            report(too_slow, late[0][1])
 
     def _joined_now(self) -> None:
         """Step 7 of closing: nothing of the machine runs any more."""
@@ -675,21 +892,21 @@ class Machine(Performer):
         if parent is not None and parent._children is not None:
             parent._children.pop(self, None)
             if self._is_started:
-                parent.task_ended()
+                parent._task_ended()
         if self._subscriptions is not None:
             subscribed = self._subscriptions.of((CLOSED,))
             waiters = [cast("Waiter[object]", one) for one in subscribed]
             for waiter in waiters:
                 waiter._end(None, None)
             self._subscriptions = None  # nobody subscribes any more; and it knows the machine, which would be a circle
-            wake(waiters)
+            self._wake(waiters)
 
 
 def _typed(
-    look: Callable[[CoreTransition, CoreTransition | None], CoreTransition | None],
-) -> Callable[[CoreTransition, CoreTransition | None], Transition | None]:
+    look: Callable[[int, CoreTransition, CoreTransition | None], CoreTransition | None],
+) -> Callable[[int, CoreTransition, CoreTransition | None], Transition | None]:
     """Every transition of a `Machine` is a `Transition` of this module: ``_transition_type`` says so."""
-    return cast("Callable[[CoreTransition, CoreTransition | None], Transition | None]", look)
+    return cast("Callable[[int, CoreTransition, CoreTransition | None], Transition | None]", look)
 
 
 _MISSING = object()
@@ -715,10 +932,6 @@ def _check_predicate(predicate: object, written: str, what: str) -> None:
 def _check_count(name: str, value: int, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}={value!r}: write a whole number, {least} or more")
-
-
-def _name_of(cleanup: functools.partial[Awaitable[object]]) -> str:
-    return str(getattr(cleanup.func, "__qualname__", cleanup.func))
 
 
 protect(__name__)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import cast
+from typing import NoReturn, cast
 
 import trio
 
 from trsm._core._errors import MachineClosed
-from trsm._core._limits import checked_limits
+from trsm._core._limits import checked_limits, checked_tags
+from trsm._core._logging import logged
 from trsm._core._schema import Schema
 from trsm._core._tracing import Tracer, checked_tracers
 from trsm._machine import Machine
@@ -25,16 +26,23 @@ def open_machine(
     id: str | None = None,
     parent: Machine | None = None,
     tracers: Iterable[Tracer] = (),
+    tags: str | Iterable[str] = (),
+    log_args: Iterable[str] = (),
     queue_limit: int = 1000,
     drain_limit: int = 10_000,
     handler_budget: float = 0.1,
     cleanup_timeout: float = 30.0,
+    snapshot: Mapping[str, object] | None = None,
 ) -> AbstractAsyncContextManager[Machine]:
     """Open a machine for the length of an ``async with`` block, with a nursery of its own.
 
     When the block is left, the machine closes: every state is deactivated, tasks are cancelled and joined, cleanups
     run. Leaving *cancels* what still runs, unlike leaving a nursery: wait in the body for what you want to see done.
     Nothing of the machine runs any more afterwards. Opening activates nothing.
+
+    With ``snapshot`` it goes on where that was taken: ticks and active states are as they were, what was left of
+    timeouts is left, and tasks of active states are started again. No ``on_enter`` runs. ``last_transition`` then has
+    the restored states as entering, and ``machine.error`` is a `RestoredError`.
 
     Checkpoints: opening is none; leaving is a schedule point.
 
@@ -46,15 +54,20 @@ def open_machine(
       id: its name in messages. Default: the schema's name and a number.
       parent: a machine that knows it and closes it. Default: none.
       tracers: `Tracer` objects.
+      tags: words of yours, one or several, found in ``machine.tags``. Default: none.
+      log_args: the names of arguments whose values may be logged, see `LogTracer`. Default: none.
       queue_limit: how many mutations may wait at once. Default 1000.
       drain_limit: how many transitions one outermost call may lead to. Default 10,000.
       handler_budget: seconds after which a handler is reported to tracers as slow. Default 0.1.
       cleanup_timeout: seconds that all cleanups together may take. Default 30.
+      snapshot: what `Machine.snapshot` returned, of this schema or of one whose states are all in it. Default: none.
 
     Raises:
-      TypeError: ``schema`` is no schema, ``parent`` no machine, ``id`` no string, or ``tracers`` are none.
+      TypeError: ``schema`` is no schema, ``parent`` no machine, ``id`` no string, ``tracers`` are none, or ``tags`` or
+        ``log_args`` no words.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
+      SnapshotError: on entering, ``snapshot`` is none, or not one of this schema; the message names the field.
       MachineClosed: the parent is closing or closed.
       WrongThread: the parent belongs to another thread.
       ExceptionGroup: on leaving, the errors that nothing handled, flat and in order; the body's own exception joins as
@@ -71,7 +84,8 @@ def open_machine(
     limits = checked_limits(queue_limit, drain_limit, handler_budget)
     if isinstance(cleanup_timeout, bool) or not isinstance(cleanup_timeout, (int, float)) or not cleanup_timeout > 0:
         raise ValueError(f"cleanup_timeout={cleanup_timeout!r}: write a positive number of seconds")
-    watching = checked_tracers(tracers)
+    watching = logged(id, log_args, checked_tracers(tracers))
+    words = checked_tags(tags)
 
     def made(nursery: trio.Nursery) -> Machine:
         if parent is not None:
@@ -80,7 +94,9 @@ def open_machine(
                 reason = parent._closing_reason()
                 raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
         context = contextvars.copy_context()
-        return Machine._made(schema, handlers, id, limits, watching, nursery, context, parent, float(cleanup_timeout))
+        return Machine._made(
+            schema, handlers, id, limits, watching, words, nursery, context, parent, float(cleanup_timeout), snapshot
+        )
 
     return _Block(made)
 
@@ -100,18 +116,28 @@ class _Block:
         self._made = made
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
+    def __enter__(self) -> NoReturn:
+        raise TypeError("write async with trsm.open_machine(…), not with: leaving the block waits for the tasks")
+
+    def __exit__(self, *of: object) -> None:
+        raise AssertionError("__enter__ raises")  # pragma: no cover - Python looks for it before it calls __enter__
+
     async def __aenter__(self) -> Machine:
         if self._nursery_manager is not None:
             raise RuntimeError("a block is opened once: call open_machine(…) again for another machine")
         manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await manager.__aenter__()
+        machine: Machine | None = None
         try:
-            self._machine = self._made(nursery)
+            machine = self._machine = self._made(nursery)
+            machine._announce(Tracer.machine_opened)
         except BaseException:
             await manager.__aexit__(None, None, None)  # nothing runs in it, and the exception leaves as it is
+            if machine is not None:  # a tracer raised what is no `Exception`, and the machine closed
+                machine._joined_now()
             raise
         self._nursery_manager = manager
-        return self._machine
+        return machine
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -128,7 +154,7 @@ class _Block:
             body = rest if outside is None else body
             outside = None
         errors = machine._errors = machine._errors or []  # what is reported from now on joins them
-        await machine._clean_up(errors.append)
+        await machine._clean_up(lambda error, source: errors.append(error))
         machine._joined_now()
         unhandled = [*errors, *escaped, *tasks]
         last = [one for one in (outside, body) if one is not None]

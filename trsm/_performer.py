@@ -6,41 +6,64 @@ import contextvars
 import functools
 import logging
 import types
-from collections.abc import Awaitable, Callable
-from typing import ClassVar, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import ClassVar, TypeVarTuple, cast
 
 import trio
 
-from trsm._core._bits import members
+from trsm._core._bits import members, renumbered
 from trsm._core._consensus import Kind
 from trsm._core._engine import Engine
-from trsm._core._errors import HandlerError, MachineClosed, QueueFull
+from trsm._core._errors import HandlerError, MachineClosed, MutationError, QueueFull, ReadOnly
 from trsm._core._mutation import Mutation
-from trsm._core._plan import Plan, TaskHandler
-from trsm._core._state import State
+from trsm._core._plan import Plan
+from trsm._core._runner import READING
+from trsm._core._schema import Schema
+from trsm._core._source import CAUSE, Source, bounded, current_source
+from trsm._core._state import State, is_async
+from trsm._core._tracing import Tracer
 from trsm._core._transition import Transition
-from trsm._protection import protect
+from trsm._protection import protect, unprotected
 from trsm._scopes import StateScope
 from trsm._tasks import Activation, Slot
+from trsm._timers import Deadline, Timers
 
 logger = logging.getLogger("trsm")
+
+Ts = TypeVarTuple("Ts")
 
 
 class Performer(Engine):
     """The half of a machine that performs: it owns the cancel scopes and the tasks that belong to states."""
 
-    __slots__ = ("_context", "_joined", "_nursery", "_scopes", "_slots", "_task_count")
+    __slots__ = (
+        "_context",
+        "_deadlines",
+        "_joined",
+        "_nursery",
+        "_scopes",
+        "_slots",
+        "_started",
+        "_task_count",
+        "_timers",
+    )
 
     _runs_tasks: ClassVar[bool] = True
 
     _nursery: trio.Nursery
     _context: contextvars.Context
+    _deadlines: dict[int, Deadline] | None
+    """When active states with a ``timeout`` are over."""
     _joined: trio.Event | None
     """Set when the last task has ended; made when somebody waits for it."""
     _scopes: dict[tuple[int, bool], dict[trio.CancelScope, None]] | None
     """(state, whether they end when it is active) -> scopes."""
     _slots: dict[int, Slot] | None
+    _started: dict[int, dict[trio.CancelScope, None]] | None
+    """State -> the scopes of what `start_soon` runs while it is active; -1 for as long as the machine lives."""
     _task_count: int
+    _timers: Timers
+    """The timers of the nursery, which all machines in it share."""
 
     # ---- Scopes -----------------------------------------------------------------------------------------------------
 
@@ -55,7 +78,7 @@ class Performer(Engine):
           WrongThread: called from another thread.
         """
         self._check_thread("while_active")
-        return self._state_scope(self._definition.number(state, "while_active"), ends_active=False)
+        return self._state_scope(state, "while_active", ends_active=False)
 
     def while_inactive(self, state: State[..., object]) -> StateScope:
         """Return a context manager over a trio cancel scope that ends when `state` activates, or the machine closes.
@@ -63,30 +86,45 @@ class Performer(Engine):
         Otherwise as `while_active`.
         """
         self._check_thread("while_inactive")
-        return self._state_scope(self._definition.number(state, "while_inactive"), ends_active=True)
+        return self._state_scope(state, "while_inactive", ends_active=True)
 
-    def _state_scope(self, number: int, *, ends_active: bool) -> StateScope:
+    def _state_scope(self, state: State[..., object], doing: str, *, ends_active: bool) -> StateScope:
+        # By its state: it may have another number when the scope is entered or left.
+        known = self._definition.states[self._definition.number(state, doing)]
         return StateScope(
-            functools.partial(self._enter_scope, number, ends_active),
-            functools.partial(self._leave_scope, number, ends_active),
+            functools.partial(self._enter_scope, known, ends_active),
+            functools.partial(self._leave_scope, known, ends_active),
         )
 
-    def _enter_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
+    def _enter_scope(self, state: State[..., object], ends_active: bool, scope: trio.CancelScope) -> None:
         self._check_thread("while_inactive" if ends_active else "while_active")
+        number = self._definition.number(state, "while_active")
         scope.__enter__()
+        over: str | None = None
         if self.closed:
-            scope.cancel(f"machine {self.id!r} was closed when the scope was entered")
-            return
-        if bool(self._active >> number & 1) is ends_active:
+            over = f"machine {self.id!r} was closed when the scope was entered"
+        elif bool(self._active >> number & 1) is ends_active:
             name = self._definition.relations.names[number]
-            scope.cancel(f"{name} was {'active' if ends_active else 'inactive'} when the scope was entered")
-            return
-        if self._scopes is None:
-            self._scopes = {}
-        self._scopes.setdefault((number, ends_active), {})[scope] = None
-        self._watched |= 1 << number
+            over = f"{name} was {'active' if ends_active else 'inactive'} when the scope was entered"
+        if over is not None:
+            scope.cancel(over)
+        else:
+            if self._scopes is None:
+                self._scopes = {}
+            self._scopes.setdefault((number, ends_active), {})[scope] = None
+            self._watched |= 1 << number
+        if self._tracers:
+            try:
+                self._announce(Tracer.scope_entered, state)
+                if over is not None:
+                    self._announce(Tracer.scope_ended, state, over)
+            except BaseException as error:  # what a tracer raised that is no `Exception`: there will be no `with`
+                self._leave_scope(state, ends_active, scope)
+                scope.__exit__(type(error), error, error.__traceback__)
+                raise
 
-    def _leave_scope(self, number: int, ends_active: bool, scope: trio.CancelScope) -> None:
+    def _leave_scope(self, state: State[..., object], ends_active: bool, scope: trio.CancelScope) -> None:
+        number = self._definition.number(state, "while_active")
         scopes = (self._scopes or {}).get((number, ends_active))
         if scopes is not None and scope in scopes:
             del scopes[scope]
@@ -102,7 +140,13 @@ class Performer(Engine):
 
     def _is_watched(self, number: int) -> bool:
         scopes = self._scopes or ()
-        return (number, False) in scopes or (number, True) in scopes or number in (self._slots or ())
+        return (
+            bool(self._definition.timed >> number & 1)
+            or (number, False) in scopes
+            or (number, True) in scopes
+            or number in (self._slots or ())
+            or number in (self._started or ())
+        )
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
         if self._scopes is not None:
@@ -113,11 +157,21 @@ class Performer(Engine):
                     for scope in scopes:
                         scope.cancel(reason)
                     self._unwatch(number)
+                    self._announce(Tracer.scope_ended, self._definition.states[number], reason)
         if self._slots is not None:
             for number in plan.leaving:
                 slot = self._slots.get(number)
                 if slot is not None:
                     slot.end(self._reason_of(number, transition))
+        if self._started is not None:
+            for number in plan.leaving:
+                for scope in self._started.get(number, ()):
+                    scope.cancel(self._reason_of(number, transition))
+        for number in members((plan.active ^ plan.target) & self._definition.timed):
+            if plan.target >> number & 1:
+                self._start_deadline(number, self._definition.timeouts[number][0])
+            else:
+                self._drop_deadline(number)
 
     def _reason_of(self, number: int, transition: Transition) -> str:
         name = self._definition.relations.names[number]
@@ -127,11 +181,88 @@ class Performer(Engine):
     def _end_scopes(self) -> None:
         """Cancel what is left when every state has been deactivated: scopes that wait for one to activate."""
         scopes, self._scopes = self._scopes or {}, None
-        for some in scopes.values():
+        reason = f"machine {self.id!r} closed"
+        for scope in (self._started or {}).get(-1, ()):
+            scope.cancel(reason)
+        for (number, _), some in scopes.items():
             for scope in some:
-                scope.cancel(f"machine {self.id!r} closed")
+                scope.cancel(reason)
+            self._announce(Tracer.scope_ended, self._definition.states[number], reason)
+
+    def _renumber(self, places: list[int], before: type[Schema]) -> None:
+        if self._scopes is not None:
+            self._scopes = {(places[number], ends): some for (number, ends), some in self._scopes.items()}
+        if self._slots is not None:
+            self._slots = {places[number]: slot for number, slot in self._slots.items()}
+        if self._started is not None:
+            self._started = {-1 if number < 0 else places[number]: some for number, some in self._started.items()}
+        if self._deadlines is not None:
+            self._deadlines = {places[number]: deadline for number, deadline in self._deadlines.items()}
+        was_timed = renumbered(before._definition.timed, places)
+        timed = self._definition.timed
+        for number in members(was_timed & ~timed):
+            self._drop_deadline(number)
+        for number in members(timed & ~was_timed & self._active):
+            self._start_deadline(number, self._definition.timeouts[number][0])
+
+    # ---- Timeouts ---------------------------------------------------------------------------------------------------
+
+    def _start_deadline(self, number: int, seconds: float) -> None:
+        if self._deadlines is None:
+            self._deadlines = {}
+        state = self._definition.states[number]
+        self._deadlines[number] = self._timers.start(self, state, trio.current_time() + seconds)
+
+    def _drop_deadline(self, number: int) -> None:
+        deadline = None if self._deadlines is None else self._deadlines.pop(number, None)
+        if deadline is not None:
+            deadline.drop()
+
+    def _seconds_left(self) -> dict[int, float | None]:
+        deadlines = self._deadlines or {}
+        return {
+            number: max(0.0, deadlines[number].at - trio.current_time()) if number in deadlines else None
+            for number in members(self._active & self._definition.timed)
+        }
+
+    def _reopened(self, plan: Plan, transition: Transition, left: Mapping[int, float | None]) -> None:
+        self._start_tasks(plan, transition, self._bound)
+        for number in plan.entering:
+            if self._definition.timed >> number & 1:
+                seconds = left.get(number, self._definition.timeouts[number][0])
+                if seconds is not None:
+                    self._start_deadline(number, seconds)
+
+    def _timed_out(self, state: State[..., object]) -> None:
+        """Deactivate a state whose timeout is over, and add what is declared to come then.
+
+        If that is refused, the state stays for as long as it likes: it is not tried again.
+        """
+        definition = self._definition
+        number = definition.number(state, "timeout")
+        self._drop_deadline(number)
+        seconds, following = definition.timeouts[number]
+        if following < 0:
+            request = definition.request(Kind.REMOVE, 0, 1 << number)
+        else:
+            request = definition.request(Kind.MUTATE, 1 << following, 1 << number)
+        began = self._beginning(number)
+        handler = f"timeout of {state} ({seconds:g} s)"
+        token = CAUSE.set(self._task_source(began, handler, began.source, "timeout"))
+        try:
+            result = self._submit_mutation(Mutation(request), first=False)
+        finally:
+            CAUSE.reset(token)
+        if result.canceled:
+            logger.warning("machine %r: the %s was refused: %r", self.id, handler, result)
+            self._announce(Tracer.timeout_refused, state, result)
 
     # ---- Tasks ------------------------------------------------------------------------------------------------------
+
+    def _task_source(self, began: Transition, name: str, parent: Source | None, role: str) -> Source:
+        """Return the record of what is no handler: it runs since a transition, and `parent` is what started it."""
+        asked = tuple(map(str, (*began.called, *began.dropped)))
+        return bounded(Source(self.id, began.tick, began.kind, asked, name, parent, role=role))
 
     def _start_tasks(self, plan: Plan, transition: Transition, bound: tuple[object, ...]) -> None:
         """Start the tasks of entering states that are still active, as they were bound when the plan was committed."""
@@ -150,19 +281,121 @@ class Performer(Engine):
                     work = types.MethodType(work, bound[handler.place])
                 slot.start(Activation(handler, work, transition, self._source_of(transition, handler)))
 
-    def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
-        """Start a task in the machine's nursery, in the context of `open_machine`. For trsm itself."""
+    def start_soon(
+        self,
+        function: Callable[[*Ts], Awaitable[object]],
+        /,
+        *args: *Ts,
+        while_active: State[..., object] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Start a task of the machine, which is cancelled with the present instance of a state, or on closing.
+
+        It runs in the machine's nursery, in the context of `open_machine`, and is joined when the machine closes. An
+        exception that it raises activates ``Error``, as that of a state's ``task`` does. Unlike such a task it is
+        started once, here, and waits for no other: it may overlap those of the next instance while it cleans up.
+
+        Args:
+          function: an async function.
+          args: what it is called with.
+          while_active: the state whose present instance it belongs to. If that ends before the task's first step, it
+            never runs. Default: none, it belongs to the machine.
+          name: what messages and causes call it. Default: the function's qualified name.
+
+        Raises:
+          TypeError: `function` is not async, or `name` no string.
+          MutationError: `while_active` is inactive.
+          UnknownState: it is not a state of the schema.
+          MachineClosed: this machine is closing or closed.
+          ReadOnly, WrongThread: as for ``add``.
+
+        Example::
+
+            @Link.Connected.on_enter
+            def listen(self, t: trsm.Transition) -> None:
+                t.machine.start_soon(self.read, t.args["stream"], while_active=Link.Connected)
+        """
+        self._check_thread("start_soon")
+        if self._phase == READING:
+            raise ReadOnly(self._read_only("start_soon"))
+        if not is_async(function):
+            raise TypeError(f"start_soon({function!r}): pass an async function, and its arguments after it")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"start_soon(name={name!r}): write a string, or leave it out")
+        number = -1 if while_active is None else self._definition.number(while_active, "start_soon(while_active=…)")
+        if self._closing:
+            raise MachineClosed(f"start_soon: {self._closing_reason()}, and a task cannot outlive it", self)
+        if number >= 0 and not self._active >> number & 1:
+            raise MutationError(
+                f"start_soon(…, while_active={while_active}): {while_active} is inactive, so that the task would never "
+                f"run; add it first, or start the task in an on_enter handler of {while_active}"
+            )
+        label = name or name_of(function)
+        began = self.last_transition if number < 0 else self._beginning(number)
+        cause = self._task_source(began, label, current_source(), "task")
+        scope = trio.CancelScope()
+        if self._started is None:
+            self._started = {}
+        self._started.setdefault(number, {})[scope] = None
+        if number >= 0:
+            self._watched |= 1 << number
+
+        @trio.lowlevel.enable_ki_protection
+        async def run() -> None:
+            try:
+                with scope:
+                    if scope.cancel_called:
+                        return
+                    CAUSE.set(cause)
+                    error: BaseException | None = None
+                    try:
+                        self._announce(Tracer.task_started, began, label)
+                        await unprotected(function(*args))
+                    except BaseException as raised:
+                        error = raised
+                    self._announce(Tracer.task_ended, began, label, error)
+                    left = None if error is None else self._task_error(error, while_active)
+                    try:
+                        if left is not None:
+                            raise left
+                    finally:
+                        del error, left  # its traceback holds this frame, which would be a circle
+            finally:
+                self._forget_task(while_active, scope)
+                self._task_ended()
+
+        self._spawn(run, label)
+
+    def _forget_task(self, state: State[..., object] | None, scope: trio.CancelScope) -> None:
+        number = -1 if state is None else self._definition.number(state, "start_soon")
+        assert self._started is not None  # it holds the scope
+        del self._started[number][scope]
+        if not self._started[number]:
+            del self._started[number]
+            if number >= 0:
+                self._unwatch(number)
+
+    def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task in the machine's nursery, in the context of `open_machine`."""
         self._task_count += 1
         self._context.run(functools.partial(self._nursery.start_soon, run, name=f"{self.id}: {name}"))
 
-    def task_ended(self) -> None:
-        """Count one task less. For trsm itself."""
+    def _task_begins(self, activation: Activation) -> None:
+        """Tell tracers that a task begins to run."""
+        self._announce(Tracer.task_started, activation.transition, activation.handler.name)
+
+    def _task_is_over(self, activation: Activation, error: BaseException | None) -> None:
+        """Tell tracers that the user's code of a task has ended."""
+        self._announce(Tracer.task_ended, activation.transition, activation.handler.name, error)
+
+    def _task_ended(self) -> None:
+        """Count one task less."""
         self._task_count -= 1
         if not self._task_count and self._joined is not None:
             self._joined.set()
 
-    def task_overflow(self, activation: Activation) -> None:
-        """Report activations beyond ``queue_limit`` that wait for a task's ``limit``. For trsm itself."""
+    def _task_overflow(self, activation: Activation) -> None:
+        """Report activations beyond ``queue_limit`` that wait for a task's ``limit``."""
         handler = activation.handler
         name = self._definition.relations.names[handler.state]
         error = QueueFull(
@@ -170,15 +403,17 @@ class Performer(Engine):
             "one more was refused: call it less often, or raise limit= or queue_limit="
         )
         if self._definition.errors >> handler.state & 1:
-            self._unhandled_error(error)  # it would activate the same state, and so on
+            self._unhandled_error(error, activation.source)  # it would activate the same state, and so on
         else:
             self._fault(error, activation.source)
 
-    def task_returned(self, handler: TaskHandler, value: object) -> None:
-        """Add the state of ``then=``. For trsm itself."""
-        if handler.then < 0:
+    def _task_returned(self, activation: Activation, value: object) -> None:
+        """Add the state of ``then=``."""
+        handler = activation.handler
+        if activation.then is None:
             return
-        state = self._definition.states[handler.then]
+        number = self._definition.number(activation.then, "then")
+        state = self._definition.states[number]
         calls: dict[int, object] | None = None
         if state._args is not None:
             if isinstance(state._args, type) and not isinstance(value, state._args):
@@ -187,17 +422,21 @@ class Performer(Engine):
                     f"task {handler.name} (then={state}) returned {value!r}: {state} takes {wanted}, so return an "
                     f"instance of {wanted}"
                 )
-                self.task_failed(handler, error)
+                self._task_failed(activation, error)
                 return
-            calls = {handler.then: value}
-        request = self._definition.request(Kind.ADD, 1 << handler.then)
+            calls = {number: value}
+        request = self._definition.request(Kind.ADD, 1 << number)
         result = self._submit_mutation(Mutation(request, calls=calls, result=value), first=False)
         if result.canceled:
             logger.warning("machine %r: then=%s of task %s was refused: %r", self.id, state, handler.name, result)
-            self._trace(lambda tracer: tracer.then_refused(self.id, state, result))
+            self._announce(Tracer.then_refused, state, result)
 
-    def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
-        """Report the exceptions of a task, and return what is left for trio. For trsm itself."""
+    def _task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
+        """Report the exceptions of a task, and return what is left for trio."""
+        return self._task_error(error, activation.state)
+
+    def _task_error(self, error: BaseException, state: State[..., object] | None) -> BaseException | None:
+        """Make the exceptions of a task, which belongs to a state or to none, errors of the machine."""
         rest = without_closed(error, self)
         errors: Exception | None
         left: BaseException | None
@@ -207,8 +446,9 @@ class Performer(Engine):
             errors, left = (rest, None) if isinstance(rest, Exception) else (None, rest)
         if errors is None:
             return left
-        if self._definition.errors >> handler.state & 1:
-            self._unhandled_error(errors)  # errors of an error handler are not caught again
+        number = self._definition.error + 1 if state is None else self._definition.number(state, "task")
+        if self._definition.errors >> number & 1 and not self._closing:
+            self._unhandled_error(errors, current_source())  # errors of an error handler are not caught again
             self._drain(None)
         else:
             self.add_error(errors)
@@ -226,6 +466,13 @@ def without_closed(error: BaseException, machine: object) -> BaseException | Non
         taken, rest = group.split(is_closed)
         return group if taken is None else rest  # `split` copies a group even where it takes nothing
     return None if is_closed(error) else error
+
+
+def name_of(function: object) -> str:
+    """Return the qualified name of a function, also of one inside a partial."""
+    if isinstance(function, functools.partial):
+        function = cast("functools.partial[object]", function).func
+    return str(getattr(function, "__qualname__", function))
 
 
 for _module in ("trsm._core._runner", "trsm._core._engine", __name__):

@@ -13,6 +13,7 @@ import trio
 
 from trsm._core._plan import TaskHandler
 from trsm._core._source import CAUSE, Source
+from trsm._core._state import State
 from trsm._core._transition import Transition
 from trsm._protection import protect, unprotected
 
@@ -20,23 +21,31 @@ from trsm._protection import protect, unprotected
 class Owner(Protocol):
     """The machine, as its tasks see it."""
 
-    def task_returned(self, handler: TaskHandler, value: object) -> None:
+    def _task_returned(self, activation: Activation, value: object) -> None:
         """Do what ``then=`` asks for."""
         ...  # a protocol's methods have no body to run
 
-    def task_failed(self, handler: TaskHandler, error: BaseException) -> BaseException | None:
+    def _task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
         """Turn exceptions into errors of the machine; return what is none."""
         ...
 
-    def task_ended(self) -> None:
+    def _task_begins(self, activation: Activation) -> None:
+        """Tell tracers that a task begins to run."""
+        ...
+
+    def _task_is_over(self, activation: Activation, error: BaseException | None) -> None:
+        """Tell tracers that the user's code of a task has ended."""
+        ...
+
+    def _task_ended(self) -> None:
         """Count one task less."""
         ...
 
-    def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+    def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
         """Start a task in the machine's nursery."""
         ...
 
-    def task_overflow(self, activation: Activation) -> None:
+    def _task_overflow(self, activation: Activation) -> None:
         """Report that too many activations wait for a task's `limit`."""
         ...
 
@@ -50,6 +59,16 @@ class Activation:
     """The task's function, with the object that it belongs to: called with the transition, it gives an awaitable."""
     transition: Transition
     source: Source
+
+    @property
+    def state(self) -> State[..., object]:
+        """The state that the task belongs to; the handler's numbers are of the schema its transition was made on."""
+        return self.transition._definition.states[self.handler.state]
+
+    @property
+    def then(self) -> State[..., object] | None:
+        """The state that comes when the task returns."""
+        return None if self.handler.then < 0 else self.transition._definition.states[self.handler.then]
 
     @property
     def same(self) -> tuple[int, ...]:
@@ -77,6 +96,14 @@ class Slot:
         if self.instance is None:
             self.instance = Instance(self)
         self.instance.start(activation)
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many tasks run the user's code, and how many of the present instance wait to."""
+        instance = self.instance
+        if instance is None:
+            return self.running, 0
+        mine = self.running if self.running_of is instance else 0
+        return self.running, len(instance.scopes) - mine + sum(map(len, instance.waiting.values()))
 
     def end(self, reason: str) -> None:
         """End the present instance: all its tasks are cancelled, and none that waits begins."""
@@ -134,7 +161,7 @@ class Instance:
             if active >= handler.limit:
                 waiting = self.waiting.setdefault(same, deque())
                 if len(waiting) >= self.slot.queue_limit:
-                    self.slot.owner.task_overflow(activation)
+                    self.slot.owner._task_overflow(activation)
                 else:
                     waiting.append(activation)
                 return
@@ -144,7 +171,7 @@ class Instance:
         async def run() -> None:
             await self.run(activation)
 
-        self.slot.owner.spawn(run, handler.name)
+        self.slot.owner._spawn(run, handler.name)
 
     def ended(self, activation: Activation) -> None:
         """Note that a task has ended; where it had a ``limit``, the next that waits begins."""
@@ -170,7 +197,6 @@ class Instance:
 
     async def run(self, activation: Activation) -> None:
         """Run one task from its first step to its last, whatever becomes of it."""
-        handler = activation.handler
         owner = self.slot.owner
         try:
             with trio.CancelScope() as scope:
@@ -181,11 +207,17 @@ class Instance:
                 try:
                     await self.slot.turn(self)
                     try:
+                        owner._task_begins(activation)
                         value = await _work(activation)
+                    except BaseException as error:
+                        owner._task_is_over(activation, error)
+                        raise
+                    else:
+                        owner._task_is_over(activation, None)
                     finally:
                         self.slot.done()
                 except BaseException as error:
-                    left = owner.task_failed(handler, error)
+                    left = owner._task_failed(activation, error)
                     try:
                         if left is error:
                             raise
@@ -195,12 +227,12 @@ class Instance:
                         del left  # its traceback holds this frame, which would be a circle
                 else:
                     if self.over is None:
-                        owner.task_returned(handler, value)
+                        owner._task_returned(activation, value)
                 finally:
                     del self.scopes[scope]
         finally:
             self.ended(activation)
-            owner.task_ended()
+            owner._task_ended()
 
 
 async def _work(activation: Activation) -> object:

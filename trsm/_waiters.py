@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Iterable
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from threading import get_ident
-from typing import ClassVar, Generic, Protocol, TypeVar, cast, overload
+from typing import ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 import trio
 
+from trsm._core._bits import renumbered
 from trsm._core._consensus import Kind
-from trsm._core._errors import MachineClosed, WrongThread
+from trsm._core._errors import BufferFull, MachineClosed, WrongThread
 from trsm._core._ticks import Ticks
 from trsm._core._transition import Transition
 from trsm._protection import protect
@@ -24,6 +27,10 @@ ANY = -1
 """The key of those who look after every transition."""
 CLOSED = -2
 """The key of those who wait for the machine to close."""
+QUEUE = -3
+"""The key of those who wait for the queue to run empty, or for their turn in it."""
+PIPES = -10
+"""The key of those who tell pipes that the machine closes; they look at nothing."""
 
 
 class Waiter(Generic[T_co]):
@@ -320,20 +327,24 @@ def wait_any(*waiters: Waiter[T]) -> Waiter[tuple[int, T]]:
 class Condition(Waiter[T_co]):
     """A waiter on one machine. `look` is asked after each transition that touches what it subscribed to."""
 
-    __slots__ = ("_look", "_since")
+    __slots__ = ("_look", "_mask", "_since")
 
-    def __init__(self, look: Callable[[Transition, Transition | None], object], since: int = -1) -> None:
+    def __init__(
+        self, look: Callable[[int, Transition, Transition | None], object], mask: int = 0, since: int = -1
+    ) -> None:
         super().__init__()
         self._look = look
+        self._mask = mask
+        """The states that it looks at, which `look` is given: a machine that gets another schema numbers them anew."""
         self._since = since
         """The machine's tick when it was made, if it looks forward only: not at a transition that was under way."""
 
-    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Look after a transition; return whether it has ended. An exception of a predicate ends it too."""
         if transition.tick <= self._since:
             return False
         try:
-            value = self._look(transition, removal)
+            value = self._look(self._mask, transition, removal)
         except Exception as error:
             self._end(None, error)
             return True
@@ -345,19 +356,45 @@ class Condition(Waiter[T_co]):
         self._end(value, None)
         return True
 
+    def renumber(self, places: Sequence[int]) -> None:
+        """Note that the machine has another schema."""
+        self._mask = renumbered(self._mask, places)
+
     def fail(self, error: BaseException) -> None:
         """End it because the machine closed."""
         self._end(None, error)
 
 
-def _not_again(transition: Transition, removal: Transition | None) -> None:
+class OfQueue(Waiter[T_co]):
+    """A waiter on the queue of one machine, which looks at it once it has run empty; no task can see it before."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: Callable[[], T_co | None]) -> None:
+        super().__init__()
+        self._outcome = outcome
+
+    def look(self) -> bool:
+        """Look; return whether it has ended."""
+        value = self._outcome()
+        if value is None:
+            return False
+        self._end(value, None)
+        return True
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        """See nothing: what it waits for is no transition."""
+        return False  # pragma: no cover - it subscribes to the queue alone, whose observers are asked to `look`
+
+
+def _not_again(mask: int, transition: Transition, removal: Transition | None) -> None:
     """What stands for a predicate that raised no `Exception`: the machine closes, and does not ask it again."""
 
 
 class Observer(Protocol):
     """What may subscribe: looks after a transition, and says whether it has ended."""
 
-    def observe(self, transition: Transition, removal: Transition | None, /) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None, /) -> bool:
         """Look after a transition."""
         ...  # a protocol's method has no body to run
 
@@ -401,6 +438,10 @@ class Subscriptions:
     def __len__(self) -> int:
         return sum(len(table) for table in list(self.tables.values()))
 
+    def observers(self) -> list[Observer]:
+        """Return all who wait for something or iterate, each once."""
+        return self.of(key for key in list(self.tables) if key != PIPES)
+
     def add(self, observer: Observer, keys: Iterable[int]) -> list[Subscription]:
         """Subscribe an observer under each key."""
         added: list[Subscription] = []
@@ -424,6 +465,19 @@ class Subscriptions:
                 del self.tables[subscription.key]
                 self.changed(subscription.key, False)
 
+    def renumber(self, places: Sequence[int]) -> None:
+        """Give every state's table its new number. One whose observer goes meanwhile is swept by `of`."""
+        tables: dict[int, dict[Subscription, None]] = {}
+        for key, table in list(self.tables.items()):
+            place = places[key] if key >= 0 else key
+            for subscription in list(table):
+                subscription.key = place
+            tables[place] = table
+        self.tables = tables
+        for observer in self.of(list(tables)):
+            if isinstance(observer, Condition):
+                cast("Condition[object]", observer).renumber(places)
+
     def of(self, keys: Iterable[int]) -> list[Observer]:
         """Return the observers under these keys, each once."""
         found: dict[int, Observer] = {}
@@ -437,10 +491,74 @@ class Subscriptions:
         return list(found.values())
 
 
-# ---- The latest value -----------------------------------------------------------------------------------------------
+# ---- Streams --------------------------------------------------------------------------------------------------------
 
 
-class Watch:
+class Stream(Generic[T_co]):
+    """An async iterator over what happens in a machine, which it never blocks. One task at a time may iterate it."""
+
+    __slots__ = ("__weakref__", "_is_over", "_is_parked", "_refs", "_task", "_thread")
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+        self._is_over = False
+        self._is_parked = False
+        self._task: trio.lowlevel.Task | None = None
+        """Who is in a step."""
+        self._refs: list[Subscription] = []
+
+    @abstractmethod
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        """Look after a transition."""
+        ...  # an abstract method has no body to run
+
+    @abstractmethod
+    def _has_item(self) -> bool: ...
+
+    @abstractmethod
+    def _item(self) -> T_co:
+        """Return the next item. If there is none, then because it is over."""
+        ...
+
+    def _end(self) -> None:
+        """Note that there is no more to come."""
+        self._is_over = True
+        for subscription in self._refs:
+            subscription.drop()
+        self._refs = []
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._is_parked:
+            assert self._task is not None  # who is parked is in a step
+            self._is_parked = False
+            trio.lowlevel.reschedule(self._task)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        name = type(self).__name__.lower()
+        _check_thread(self._thread, f"a {name}()")
+        if self._task is not None:
+            raise trio.BusyResourceError(f"another task is waiting on this {name}(): make one for each task")
+        self._task = trio.lowlevel.current_task()
+        try:
+            if self._has_item() or self._is_over:
+                await trio.lowlevel.checkpoint()
+            else:
+                self._is_parked = True
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            self._task = None
+        return self._item()
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._is_parked = False
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Watch(Stream[Ticks]):
     """An async iterator over a machine's ticks: the present ones first, then always the latest, never a backlog.
 
     It never blocks the machine, and ends quietly when the machine closes. What had moved before and was not yet given
@@ -454,64 +572,88 @@ class Watch:
       WrongThread: iterated in another thread than that of the machine.
     """
 
-    __slots__ = ("__weakref__", "_is_fresh", "_is_over", "_is_parked", "_refs", "_task", "_thread", "_ticks")
+    __slots__ = ("_is_fresh", "_ticks")
 
     def __init__(self, ticks: Callable[[], Ticks]) -> None:
+        super().__init__()
         self._ticks = ticks
-        self._thread = get_ident()
         self._is_fresh = True
         """Whether there are ticks that were not given yet."""
-        self._is_over = False
-        self._is_parked = False
-        self._task: trio.lowlevel.Task | None = None
-        """Who is in a step."""
-        self._refs: list[Subscription] = []
 
-    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Note that ticks have moved."""
         if transition._plan.moved and transition._plan.request.kind is not Kind.CLOSE:
             self._is_fresh = True
             self._wake()
         return False
 
-    def end(self) -> None:
-        """Note that the machine has closed."""
-        self._is_over = True
-        for subscription in self._refs:
-            subscription.drop()
-        self._refs = []
-        self._wake()
+    def _has_item(self) -> bool:
+        return self._is_fresh
 
-    def _wake(self) -> None:
-        if self._is_parked:
-            assert self._task is not None  # who is parked is in a step
-            self._is_parked = False
-            trio.lowlevel.reschedule(self._task)
-
-    def __aiter__(self) -> Watch:
-        return self
-
-    async def __anext__(self) -> Ticks:
-        _check_thread(self._thread, "a watch")
-        if self._task is not None:
-            raise trio.BusyResourceError("another task is waiting on this watch(): make one for each task")
-        self._task = trio.lowlevel.current_task()
-        try:
-            if self._is_fresh or self._is_over:
-                await trio.lowlevel.checkpoint()
-            else:
-                self._is_parked = True
-                await trio.lowlevel.wait_task_rescheduled(self._abort)
-        finally:
-            self._task = None
+    def _item(self) -> Ticks:
         if not self._is_fresh:
             raise StopAsyncIteration
         self._is_fresh = False
         return self._ticks()
 
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._is_parked = False
-        return trio.lowlevel.Abort.SUCCEEDED
+
+Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "raise"]
+"""What becomes of a transition that a buffer has no room for."""
+
+
+class Buffer(Stream[T_co]):
+    """A stream of every transition, through a bounded buffer."""
+
+    __slots__ = ("_buffer", "_dropped", "_error", "_limit", "_overflow", "_since")
+
+    def __init__(self, limit: int, overflow: Overflow, since: int) -> None:
+        super().__init__()
+        self._limit = limit
+        self._overflow = overflow
+        self._since = since
+        """The machine's tick when it was made: a transition that was under way is none of its own."""
+        self._buffer: deque[Transition] = deque()
+        self._dropped = 0
+        self._error: BufferFull | None = None
+
+    @property
+    def dropped(self) -> int:
+        """How many transitions there was no room for, so far. Where some are missing, their ticks are."""
+        return self._dropped
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        """Keep a transition, and the removal that a fault in it brought."""
+        for one in (transition,) if removal is None else (transition, removal):
+            if one.tick > self._since and self._error is None:
+                self._keep(one)
+        self._wake()
+        return False
+
+    def _keep(self, transition: Transition) -> None:
+        if len(self._buffer) >= self._limit:
+            self._dropped += 1
+            if self._overflow == "drop_newest":
+                return
+            if self._overflow == "raise":
+                self._error = BufferFull(
+                    f"transitions(buffer={self._limit}, overflow='raise'): {transition!r} had no room, so that what "
+                    "follows would have a gap: read faster, or give it a larger buffer"
+                )
+                self._end()
+                return
+            self._buffer.popleft()
+        self._buffer.append(transition)
+
+    def _has_item(self) -> bool:
+        return bool(self._buffer)
+
+    def _item(self) -> T_co:
+        if self._buffer:
+            return cast("T_co", self._buffer.popleft())
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopAsyncIteration
 
 
 protect(__name__)

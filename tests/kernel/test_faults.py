@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 import trsm
-from trsm import Engine, ErrorState, Schema, Source, State, Tracer, Transition
+from trsm import Engine, ErrorState, Observed, Schema, Source, State, Tracer, Transition
 from trsm._core import _runner
 
 Handler = Callable[[Transition], object]
@@ -1044,8 +1044,8 @@ class Slow(Tracer):
     def __init__(self) -> None:
         self.told: list[tuple[str, str, float]] = []
 
-    def slow_handler(self, machine: str, handler: str, seconds: float) -> None:
-        self.told.append((machine, handler, seconds))
+    def slow_handler(self, machine: Observed, handler: str, seconds: float) -> None:
+        self.told.append((machine.id, handler, seconds))
 
 
 @pytest.fixture
@@ -1109,7 +1109,7 @@ def test_a_tracer_that_raises_is_detached_and_logged(clock: list[float], caplog:
     """The machine and the other tracers go on."""
 
     class Broken(Slow):
-        def slow_handler(self, machine: str, handler: str, seconds: float) -> None:
+        def slow_handler(self, machine: Observed, handler: str, seconds: float) -> None:
             super().slow_handler(machine, handler, seconds)
             raise ValueError("broken tracer")
 
@@ -1140,7 +1140,7 @@ def test_a_tracer_is_told_of_instability_and_may_fail_at_it(caplog: pytest.LogCa
         Late = State(auto=True, require=Go)
 
     class Told(Tracer):
-        def unstable(self, machine: str, states: tuple[State[..., object], ...]) -> None:
+        def unstable(self, machine: Observed, states: tuple[State[..., object], ...]) -> None:
             told.append(states)
             raise ValueError
 

@@ -629,7 +629,7 @@ async def test_error_of_a_child_in_a_transition_of_its_parent() -> None:
 
 
 async def test_where_the_error_of_a_child_came_from() -> None:
-    """The source of the parent's error transition is who drove the child, as for any mutation."""
+    """The source of the parent's error transition is the child's handler, and before that who drove the child."""
     sources = []
 
     @Top.ErrValue.on_enter
@@ -641,12 +641,15 @@ async def test_where_the_error_of_a_child_came_from() -> None:
         child.add(Part.Failing)
 
     async with trsm.open_machine(Top, note, drive, id="top") as machine:
-        child = machine.start_child(Part, raising(ValueError()))
+        child = machine.start_child(Part, raising(ValueError()), id="part")
         machine.add(Top.On)
     (source,) = sources
     assert source is not None
-    assert source.machine == "top"
-    assert source.handler.endswith("drive")
+    assert (source.machine, source.kind, source.called, source.role) == ("part", "add", ("Failing",), "on_enter")
+    assert source.parent is not None
+    assert source.parent.machine == "top"
+    assert source.parent.handler.endswith("drive")
+    assert source.parent.parent is None
 
 
 async def test_handler_of_a_child_that_raises_no_exception() -> None:

@@ -570,8 +570,8 @@ async def test_a_slow_handler_is_reported_to_a_tracer_by_name_and_a_broken_trace
     told: list[str] = []
 
     class Broken(trsm.Tracer):
-        def slow_handler(self, machine: str, handler: str, seconds: float) -> None:
-            told.append(f"{machine}: {handler.rpartition('.')[2]} took {seconds}")
+        def slow_handler(self, machine: trsm.Observed, handler: str, seconds: float) -> None:
+            told.append(f"{machine.id}: {handler.rpartition('.')[2]} took {seconds}")
             raise ValueError
 
     @Job.Work.on_enter

@@ -15,7 +15,18 @@ import trio
 from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
 import trsm
-from trsm import ErrorState, HandlerError, Machine, MachineClosed, Schema, State, Tracer, Transition, UnknownState
+from trsm import (
+    ErrorState,
+    HandlerError,
+    Machine,
+    MachineClosed,
+    Observed,
+    Schema,
+    State,
+    Tracer,
+    Transition,
+    UnknownState,
+)
 
 
 class Job(Schema):
@@ -129,8 +140,8 @@ class Heard(Tracer):
         self.refused: list[str] = []
         self.slow: list[tuple[str, str]] = []
 
-    def slow_handler(self, machine: str, handler: str, seconds: float) -> None:
-        self.slow.append((machine, handler))
+    def slow_handler(self, machine: Observed, handler: str, seconds: float) -> None:
+        self.slow.append((machine.id, handler))
 
 
 @Job.Idle.on_enter
@@ -308,6 +319,15 @@ def test_machine_inherited_from() -> None:
     """The message says where behaviour goes."""
     with pytest.raises(TypeError, match="Machine cannot be inherited from: put behaviour in handlers"):
         type("Mine", (Machine,), {})
+
+
+def test_with_in_place_of_async_with() -> None:
+    """It says what to write, and nothing is opened."""
+    with pytest.raises(TypeError) as caught:
+        with trsm.open_machine(Job):  # type: ignore[attr-defined]
+            pass
+    message = "write async with trsm.open_machine(…), not with: leaving the block waits for the tasks"
+    assert str(caught.value) == message
 
 
 def test_opening_outside_of_trio() -> None:

@@ -16,7 +16,19 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trsm
-from trsm import Canceled, ErrorState, HandlerError, Machine, QueueFull, Result, Schema, State, Tracer, Transition
+from trsm import (
+    Canceled,
+    ErrorState,
+    HandlerError,
+    Machine,
+    Observed,
+    QueueFull,
+    Result,
+    Schema,
+    State,
+    Tracer,
+    Transition,
+)
 
 
 @attrs.frozen
@@ -1086,8 +1098,8 @@ class Listener(Tracer):
     def __init__(self) -> None:
         self.told: list[tuple[str, State[..., object], Result]] = []
 
-    def then_refused(self, machine: str, state: State[..., object], result: Result) -> None:
-        self.told.append((machine, state, result))
+    def then_refused(self, machine: Observed, state: State[..., object], result: Result) -> None:
+        self.told.append((machine.id, state, result))
 
 
 async def test_then_is_refused(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ import trio
 
 import trsm
 from trsm import Call, ErrorState, Schema, State, Transition, Waiter
+from trsm.schemas import Basic, Connected, Disposable
 
 
 @attrs.frozen
@@ -149,9 +150,45 @@ async def machines() -> None:
         async def clean_up(path: str) -> None: ...
 
         machine.defer(clean_up, "path")
+        machine.start_soon(clean_up, "path", while_active=Fetch.Fetching, name="clean up")
+
+        async for transition in machine.transitions(buffer=9, overflow="drop_oldest"):
+            assert_type(transition, Transition)
+        stream = machine.transitions(buffer=9, overflow="raise")
+        assert_type(stream.dropped, int)
+        assert_type(await anext(stream), Transition)
+
+        machine.extend_schema(More)
+        assert_type(machine.snapshot(), dict[str, object])
+        async with trsm.open_machine(More, snapshot=machine.snapshot()) as again:
+            assert_type(again.error, Exception | None)
 
 
 def engines() -> None:
     engine = trsm.Engine(Fetch, Handlers())
     assert_type(engine.add(Fetch.Idle), trsm.Result)
     assert_type(engine.last_transition.source, trsm.Source | None)
+    trsm.Engine(Fetch, snapshot=engine.snapshot())
+    assert_type(Fetch.Idle.timeout, float | None)
+
+
+async def pipes(source: trsm.Machine, target: trsm.Machine) -> None:
+    assert_type(trsm.pipe(source, Fetch.Idle, target), trsm.Pipe)
+    trsm.pipe(source, Fetch.Fetching, target, Fetch.Fetching, sync=True)
+    trsm.pipe(source, (Fetch.Idle, Fetch.Fetching), target, [Fetch.Fetched, Fetch.Idle])
+    opened = trsm.pipe(source, {Fetch.Idle: Fetch.Idle, Fetch.Fetching: Fetch.Fetched}, target)
+    assert_type(opened.refusals, tuple[trsm.PipeRefusal, ...])
+    assert_type(opened.statistics().carried, int)
+    assert_type(opened.source, trsm.Machine | None)
+    assert_type(await trsm.retry(lambda: source.add(Fetch.Idle)), trsm.Result)
+    await trsm.retry(lambda: source.remove(Fetch.Idle), tries=3, deadline=10, until=source.when(Fetch.Idle))
+
+
+class Service(Basic, Disposable):
+    Serving = State(require=Basic.Ready)
+
+
+def ready_made(machine: trsm.Machine) -> None:
+    machine.add(Service.Start, Service.Heartbeat)
+    machine.add(Service.RegisterDisposal(trio.sleep, 1))
+    assert_type(machine.which(Connected.link), State[..., object] | None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import attrs
+import trio
 
 import trsm
-from trsm import ErrorState, Schema, State, Transition
+from trsm import ErrorState, Schema, State, Transition, schemas
 
 
 @attrs.frozen
@@ -20,6 +21,8 @@ class Fetch(Schema):
     Failed = ErrorState(catches=KeyboardInterrupt)  # mistake: not an Exception
     Wrong = State(auto="yes")  # mistake: no bool
     Nowhere = State(require=3)  # mistake: no state
+    Late = State(timeout="soon")  # mistake: no number
+    Later = State(timeout=1, on_timeout=3)  # mistake: no state
 
 
 class Handlers:
@@ -60,9 +63,28 @@ async def machines(t: Transition) -> None:
         machine.explain("ad", Fetch.Idle)  # mistake: no such kind
         machine.add_error(KeyboardInterrupt())  # mistake: not an Exception
         machine.defer(print)  # mistake: not async
+        machine.start_soon(print)  # mistake: not async
+        machine.start_soon(trio.sleep)  # mistake: needs seconds
+        machine.start_soon(trio.sleep, 3, while_active="Idle")  # mistake: a name
+        machine.transitions(buffer=3)  # mistake: no overflow
+        machine.transitions(buffer=3, overflow="drop")  # mistake: no such policy
+        machine.extend_schema(Fetch.Idle)  # mistake: no schema
         machine.when(Fetch.Idle) | 3  # mistake: no waiter
         t.args_of(Fetch.Fetching).address  # mistake: no such field
         t.tick.upper()  # mistake: a number
         t.nothing  # mistake: no such attribute
     trsm.open_machine(Fetch.Idle)  # mistake: no schema
     trsm.Engine(3)  # mistake: no schema
+
+
+async def pipes(source: trsm.Machine, target: trsm.Machine) -> None:
+    trsm.pipe(source, "Idle", target)  # mistake: no state
+    trsm.pipe(source, Fetch.Idle, trsm.Engine(Fetch))  # mistake: no machine
+    await trsm.retry(source.add(Fetch.Idle))  # mistake: no function
+    await trsm.retry(lambda: source.when(Fetch.Idle))  # mistake: no result
+    await trsm.retry(lambda: source.add(Fetch.Idle), until=3)  # mistake: no waiter
+
+
+def ready_made(machine: trsm.Machine) -> None:
+    machine.add(schemas.Disposable.RegisterDisposal)  # mistake: needs a function
+    machine.add(schemas.Disposable.RegisterDisposal(print))  # mistake: not async

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def members(mask: int) -> Iterator[int]:
@@ -29,6 +29,11 @@ def gather(table: tuple[int, ...], mask: int) -> int:
         result |= table[lowest.bit_length() - 1]
         mask ^= lowest
     return result
+
+
+def renumbered(mask: int, places: Sequence[int]) -> int:
+    """Return a set whose members were numbered anew: ``places[i]`` is what i is now."""
+    return union(1 << places[number] for number in members(mask))
 
 
 def transpose(table: tuple[int, ...]) -> tuple[int, ...]:

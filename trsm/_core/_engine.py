@@ -6,56 +6,65 @@ nursery, scopes, waiters and tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from threading import get_ident
+from types import TracebackType
 from typing import Literal, cast
 
-from trsm._core._bits import members
+from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind, Request
-from trsm._core._errors import MutationError, ReadOnly, listed
-from trsm._core._handlers import table_of
-from trsm._core._limits import checked_limits
+from trsm._core._errors import MachineClosed, MutationError, ReadOnly, SchemaError, SnapshotError, listed
+from trsm._core._groups import Group
+from trsm._core._handlers import Table, table_of
+from trsm._core._limits import checked_limits, checked_tags
+from trsm._core._logging import logged
 from trsm._core._mutation import (
     EXECUTED,
     Canceled,
     Cancellable,
     Mutation,
+    Queued,
+    QueuedMutation,
     Result,
 )
 from trsm._core._plan import OPENING, Plan
 from trsm._core._reasons import Explanation, describe
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
-from trsm._core._source import CAUSE, current_source
-from trsm._core._state import Call, State, States
-from trsm._core._ticks import Ticks
-from trsm._core._tracing import Tracer, checked_tracers
+from trsm._core._snapshots import broken, read_snapshot, taken
+from trsm._core._source import CAUSE, Source, current_source
+from trsm._core._state import Call, State, States, is_async
+from trsm._core._ticks import Journal, Ticks
+from trsm._core._tracing import Observed, Tracer, checked_tracers
 from trsm._core._transition import Transition
+
+ADD, REMOVE, SET = Kind.ADD, Kind.REMOVE, Kind.SET
+"""Looked up once: members of an enumeration are slow to reach in Python 3.11."""
 
 ExplainKind = Literal["add", "remove", "set", "toggle", "mutate"]
 
 
 class Binding:
-    """What ``bind()`` returns: detach it to take the handlers off again."""
+    """What ``bind()`` and ``trace()`` return: detach it to take the handlers, or the tracer, off again."""
 
-    __slots__ = ("_bound", "_engine", "_is_detached")
+    __slots__ = ("_detach",)
 
-    def __init__(self, engine: Engine, bound: object) -> None:
-        self._engine = engine
-        self._bound = bound
-        self._is_detached = False
+    def __init__(self, detach: Callable[[], None]) -> None:
+        self._detach: Callable[[], None] | None = detach
 
     def detach(self) -> None:
-        """Take the handlers off the machine. Doing so twice is fine; what runs already goes on.
+        """Take it off the machine. Doing so twice is fine; what runs already goes on.
 
         Where the same object was bound several times, the other bindings stay.
 
         Raises:
           ReadOnly, WrongThread: as for `Engine.bind`.
         """
-        if not self._is_detached:
-            self._engine._unbind(self._bound)
-            self._is_detached = True
+        if self._detach is not None:
+            self._detach()
+            self._detach = None
 
 
 class Engine(Runner):
@@ -73,11 +82,15 @@ class Engine(Runner):
       drain_limit: how many transitions one outermost call may lead to. Default 10,000.
       handler_budget: seconds after which a handler is reported to tracers as slow. Default 0.1.
       tracers: `Tracer` objects.
+      tags: words of yours, one or several. Default: none.
+      log_args: the names of arguments whose values may be logged, see `LogTracer`. Default: none.
+      snapshot: what `snapshot` returned, to go on from there. Default: none, nothing is active.
 
     Raises:
-      TypeError: ``schema`` is no schema, ``id`` no string, or ``tracers`` are none.
+      TypeError: ``schema`` is no schema, ``id`` no string, ``tracers`` are none, or ``tags`` or ``log_args`` no words.
       HandlerError, UnknownState: a handler does not fit.
       ValueError: a limit is not positive.
+      SnapshotError: ``snapshot`` is none, or not one of this schema; the message names the field.
 
     Example::
 
@@ -97,11 +110,18 @@ class Engine(Runner):
         drain_limit: int = 10_000,
         handler_budget: float = 0.1,
         tracers: Iterable[Tracer] = (),
+        tags: str | Iterable[str] = (),
+        log_args: Iterable[str] = (),
+        snapshot: Mapping[str, object] | None = None,
     ) -> None:
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        self._start(schema, handlers, id, limits, checked_tracers(tracers))
+        watching = logged(id, log_args, checked_tracers(tracers))
+        self._start(schema, handlers, id, limits, watching, checked_tags(tags))
+        if snapshot is not None:
+            self._restore(snapshot)
+        self._announce(Tracer.machine_opened)
 
     # ---- What it is -------------------------------------------------------------------------------------------------
 
@@ -130,6 +150,20 @@ class Engine(Runner):
     def __contains__(self, state: State[..., object]) -> bool:
         return self.is_active(state)
 
+    def which(self, group: Group) -> State[..., object] | None:
+        """Return the first state of a group that is active, in the order of the group; None if none is.
+
+        Raises:
+          TypeError: it is no `Group`.
+          UnknownState: its states are not of the schema.
+          WrongThread: called from another thread.
+        """
+        self._check_thread("which")
+        if not isinstance(group, Group):
+            raise TypeError(f"which({group!r}): pass a group, declared as Group(…) or exclusive(…) in the schema")
+        numbers = [self._definition.number(state, "which") for state in group.states]
+        return next((self._definition.states[number] for number in numbers if self._active >> number & 1), None)
+
     def tick(self, state: State[..., object]) -> int:
         """Return the tick of a state: odd while it is active. Raises as `is_active`."""
         self._check_thread("tick")
@@ -156,9 +190,11 @@ class Engine(Runner):
     def last_transition(self) -> Transition:
         """The last transition that was executed; opening counts as one. A canceled mutation leaves none."""
         self._check_thread("last_transition", is_read=True)
-        if self._last is None:
-            self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
-        return self._last
+        last = self._last
+        if last is None:
+            last = self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
+            last._tick = self._tick
+        return last if isinstance(last, Transition) else self._unfolded(last)
 
     def __str__(self) -> str:
         return f"({' '.join(f'{name}:{self._ticks[number]}' for number, name in self._active_names())})"
@@ -174,12 +210,58 @@ class Engine(Runner):
         parts = [f"{type(self).__name__} {self.id!r} ({plain})"]
         if self._active & error:
             parts.append(f"[Error:{self._ticks[self._definition.error]}]")
-        waiting = len(self._queue or ()) + len(self._firsts or ())
+        waiting = len(self._waiting())
         if waiting:
             parts.append(f"queue={waiting}")
         if self.closed:
             parts.append("closed")
         return f"<{' '.join(parts)}>"
+
+    def describe(self) -> str:
+        """Return what is going on, in lines for a person: states and ticks, what holds them, the queue, and more.
+
+        It looks at every state, and asks nothing of handlers. Raises `WrongThread` in another thread.
+        """
+        self._check_thread("describe")
+        return "\n".join(self._described())
+
+    def _described(self) -> list[str]:
+        relations = self._definition.relations
+        active = [f"  {name}:{self._ticks[number]}{self._holds(number)}" for number, name in self._active_names()]
+        idle = [
+            f"{name}:{self._ticks[number]}" if self._ticks[number] else name
+            for number, name in enumerate(relations.names)
+            if not self._active >> number & 1
+        ]
+        tags = f", tagged {listed(self._tags)}" if self._tags else ""
+        lines = [f"{type(self).__name__} {self.id!r} on {self._definition.name}{tags}, at transition {self._tick}"]
+        if self._closing:
+            lines[0] += ", closed" if self.closed else ", closing"
+        lines += ["active:", *active] if active else ["active: none"]
+        lines.append(f"inactive: {' '.join(idle) or 'none'}")
+        if self._error is not None:
+            lines.append(f"error: {self._error!r}")
+        if self._waiting():
+            lines.append("queue:")
+            for one in self.queue:
+                lines.append(f"  {one!s}")
+        return lines
+
+    def _holds(self, number: int) -> str:
+        """Return what the relations of an active state do now."""
+        relations, active = self._definition.relations, self._active
+        parts: list[str] = []
+        flags = [flag for flag in ("auto", "multi", "latch") if getattr(relations, flag) >> number & 1]
+        if flags:
+            parts.append(" ".join(flags))
+        for words, mask in (
+            ("requires", relations.require[number]),
+            ("is required by", relations.required_by[number] & active),
+            ("keeps out", relations.remove[number]),
+        ):
+            if mask:
+                parts.append(f"{words} {listed(relations.named(mask))}")
+        return f" ({'; '.join(parts)})" if parts else ""
 
     # ---- Handlers ---------------------------------------------------------------------------------------------------
 
@@ -201,7 +283,7 @@ class Engine(Runner):
           WrongThread: called from another thread.
         """
         self._rebind((*self._bound, bound), "bind")
-        return Binding(self, bound)
+        return Binding(partial(self._unbind, bound))
 
     def detach(self, bound: object) -> None:
         """Take off the handlers of an object that was bound; nothing happens if it is not.
@@ -211,19 +293,142 @@ class Engine(Runner):
         """
         self._rebind(tuple(one for one in self._bound if one is not bound), "detach")
 
+    def trace(self, tracer: Tracer) -> Binding:
+        """Attach a tracer, which is told of all that happens from now on; ``detach()`` of what is returned ends it.
+
+        Attached in a handler, it hears of the rest of that transition too. Detaching is fine anywhere, also in the
+        tracer itself: the others are told as before.
+
+        Raises:
+          TypeError: it is no `Tracer`.
+          ReadOnly, WrongThread: as for `bind`.
+        """
+        if not isinstance(tracer, Tracer):
+            raise TypeError(f"trace({tracer!r}): pass an instance of a class that inherits from trsm.Tracer")
+        self._check_may_change("trace")
+        self._tracers = (*self._tracers, tracer)
+        self._retable(table_of(self._definition, self._bound))
+        self._tell((tracer,), Tracer.machine_opened)
+        self._catch_up()
+        return Binding(partial(self._untrace_once, tracer))
+
+    def _untrace_once(self, tracer: Tracer) -> None:
+        """Take off one attachment of a tracer: the last, if there are several."""
+        self._check_thread("detach")
+        places = [place for place, one in enumerate(self._tracers) if one is tracer][-1:]
+        self._keep_tracers(tuple(one for place, one in enumerate(self._tracers) if place not in places))
+
     def _unbind(self, bound: object) -> None:
         """Take off one binding of an object: the last, if there are several."""
         places = [place for place, one in enumerate(self._bound) if one is bound][-1:]
         self._rebind(tuple(one for place, one in enumerate(self._bound) if place not in places), "detach")
 
-    def _rebind(self, bound: tuple[object, ...], doing: str) -> None:
+    def break_on(
+        self,
+        *,
+        added: State[..., object] | Iterable[State[..., object]] = (),
+        removed: State[..., object] | Iterable[State[..., object]] = (),
+        call: Callable[[Transition], object] | None = None,
+    ) -> Binding:
+        """Stop in the debugger when a transition activates, or deactivates, one of these states.
+
+        ``breakpoint()`` is called right after the commit, before any final handler. The machine can be looked at there,
+        and not changed. What `call` raises is logged, and it is called no more.
+
+        Args:
+          added: a state, or several: stop when one of them activates, or a multi one is called again.
+          removed: a state, or several: stop when one of them leaves.
+          call: a sync function of the transition, called in place of ``breakpoint()``.
+
+        Returns:
+          A `Binding`; ``detach()`` takes it off.
+
+        Raises:
+          MutationError: neither `added` nor `removed` names a state.
+          TypeError: `call` is no sync function.
+          UnknownState, ReadOnly, WrongThread: as for `bind`.
+
+        Example::
+
+            machine.break_on(added=Link.Broken, call=lambda t: print(t.describe_cause()))
+        """
+        comes, goes = _several(added), _several(removed)
+        if not comes and not goes:
+            raise MutationError("break_on() names no state: write added=…, removed=… or both")
+        if call is not None and (not callable(call) or is_async(call)):
+            raise TypeError(f"break_on(…, call={call!r}): pass a sync function that takes the transition")
+        self._check_may_change("break_on")
+        return self.trace(
+            _Breakpoint(
+                self._mask(comes, "break_on(added=…)") if comes else 0,
+                self._mask(goes, "break_on(removed=…)") if goes else 0,
+                call,
+            )
+        )
+
+    def _check_may_change(self, doing: str) -> None:
         self._check_thread(doing)
         if self._phase == READING:
             # The plan that is being asked about holds places among what is bound now.
             raise ReadOnly(self._read_only(doing))
+
+    def _rebind(self, bound: tuple[object, ...], doing: str) -> None:
+        self._check_may_change(doing)
         table = table_of(self._definition, bound)
         self._bound = bound
         self._retable(table)
+
+    # ---- The queue, to look at --------------------------------------------------------------------------------------
+
+    def _waiting(self) -> tuple[Mutation, ...]:
+        return (*(self._firsts or ()), *(self._queue or ()))
+
+    @property
+    def queue(self) -> tuple[QueuedMutation, ...]:
+        """What waits for its turn, in that order: a picture. Outside of transitions it is empty.
+
+        Errors, which go ahead of it all, are not among it. Reading raises `WrongThread` in another thread.
+        """
+        self._check_thread("queue", is_read=True)
+        return tuple(self._shown(mutation) for mutation in self._waiting())
+
+    def will_be(self, *states: State[..., object]) -> bool:
+        """Return whether what is queued asks for all of these states to be active.
+
+        For each state the last queued mutation that says anything of it decides; what relations will bring or refuse
+        is not foreseen. A ``set`` speaks of every state but active latched ones; a ``toggle`` of those that it names,
+        judged by what is active now and what is queued before it. False where nothing that is queued speaks of a
+        state, active or not.
+
+        Raises:
+          UnknownState, MutationError, WrongThread: as for `is_active`.
+        """
+        mask = self._mask(states, "will_be")
+        self._check_thread("will_be")
+        return self._foreseen()[0] & mask == mask
+
+    def will_be_removed(self, *states: State[..., object]) -> bool:
+        """Return whether what is queued asks for all of these states to go. Otherwise as `will_be`."""
+        mask = self._mask(states, "will_be_removed")
+        self._check_thread("will_be_removed")
+        return self._foreseen()[1] & mask == mask
+
+    def _foreseen(self) -> tuple[int, int]:
+        """Return the states that what is queued asks to come, and those that it asks to go."""
+        everything = (1 << len(self._definition.states)) - 1
+        comes = goes = 0
+        for mutation in self._waiting():
+            request = mutation.request
+            expected = self._active & ~goes | comes
+            if request is None:
+                are_all = expected & mutation.toggle == mutation.toggle
+                called, dropped = (0, mutation.toggle) if are_all else (mutation.toggle, 0)
+            else:
+                called, dropped = request.called, request.dropped
+                if request.kind is SET:
+                    dropped = everything & ~called & ~(expected & self._definition.relations.latch)
+            comes, goes = comes & ~dropped | called, goes & ~called | dropped
+        return comes, goes
 
     # ---- Asking -----------------------------------------------------------------------------------------------------
 
@@ -260,13 +465,13 @@ class Engine(Runner):
             if not machine.add(Door.Open, card=42):
                 print(machine.explain("add", Door.Open))
         """
-        return self._submit(Kind.ADD, states, first, scope, args)
+        return self._submit(ADD, states, first, scope, args)
 
     def remove(
         self, *states: State[..., object], first: bool = False, scope: Cancellable | None = None, **args: object
     ) -> Result:
         """Deactivate these states and what requires them. Parameters, results and errors as for `add`."""
-        return self._submit(Kind.REMOVE, states, first, scope, args)
+        return self._submit(REMOVE, states, first, scope, args)
 
     def set(
         self,
@@ -276,7 +481,7 @@ class Engine(Runner):
         **args: object,
     ) -> Result:
         """Make these states and what they bring the only active ones. Parameters, results and errors as for `add`."""
-        return self._submit(Kind.SET, states, first, scope, args)
+        return self._submit(SET, states, first, scope, args)
 
     def toggle(
         self,
@@ -312,32 +517,71 @@ class Engine(Runner):
         mutation = Mutation(request, args=args or None, calls=calls, scope=scope)
         return self._submit_mutation(mutation, first)
 
-    def add_error(self, error: Exception) -> Result:
+    def add_error(self, error: Exception, state: State[..., object] | None = None) -> Result:
         """Activate ``Error``, and every `ErrorState` that catches this exception, as if a handler had raised it.
+
+        Args:
+          error: the exception.
+          state: an `ErrorState` that takes all of it, whatever it says it catches. Only its ``can_enter`` may refuse.
+            Default: none.
 
         Returns:
           As `add`; it is never refused by a full queue. If nothing handles it, the machine closes. On a machine that
-          is closing it is canceled, and the error joins those that leave the block.
+          is closing it is canceled, and the error joins those that leave the block; when that has been left, and on a
+          closed engine, it is only canceled: nobody is there to hear of it.
 
         Raises:
           TypeError: it is no `Exception`: nothing, `BaseException` and cancellation are never errors.
-          ReadOnly, WrongThread: as for `add`.
+          ValueError: `state` is no `ErrorState`.
+          UnknownState, MutationError, ReadOnly, WrongThread: as for `add`.
         """
         if not isinstance(error, Exception):
             raise TypeError(
                 f"add_error({error!r}): only an Exception can become a state; let everything else propagate"
             )
-        self._check_thread("add_error")
-        if self._phase == READING:
-            raise ReadOnly(self._read_only("add_error"))
+        number = self._error_state(state, "add_error")
+        self._check_may_change("add_error")
         if self._closing:
             self._late_error(error)
             return Canceled(self._closing_reason())
-        queued = self._fault(error, current_source())
         if self._phase == RUNNING:
+            queued = Queued(self._queue_tick, self._reference)
+            self._fault(error, current_source(), number, queued)
             return queued
+        self._fault(error, current_source(), number)
         self._drain(None)
         return EXECUTED
+
+    def _error_state(self, state: State[..., object] | None, doing: str) -> int:
+        if state is None:
+            return -1
+        number = self._definition.number(state, doing)
+        if number not in dict(self._definition.catches):
+            raise ValueError(f"{doing}: {state} is no ErrorState, and so takes no exception: leave state= out")
+        return number
+
+    def errors_to_state(self, state: State[..., object] | None = None) -> AbstractContextManager[None, bool]:
+        """Return a context manager that makes an `Exception` out of its block an error of this machine.
+
+        The exception goes to `add_error` and is swallowed; the code after the block goes on. Whatever else leaves the
+        block (cancellation, Ctrl-C) passes, and so does the `MachineClosed` of this very machine, which is no error of
+        it. A group is split accordingly. Everything passes once the machine has ended, so that no error is lost. It may
+        be used any number of times.
+
+        Args:
+          state: as for `add_error`.
+
+        Raises:
+          ValueError, UnknownState, MutationError, ReadOnly, WrongThread: as for `add_error`, before the block.
+
+        Example::
+
+            with machine.errors_to_state():
+                settings = parse(text)
+        """
+        self._check_thread("errors_to_state")
+        number = self._error_state(state, "errors_to_state")
+        return _ErrorsToState(self, None if number < 0 else self._definition.states[number])
 
     def can_add(self, *states: State[[], object] | Call[object], **args: object) -> bool:
         """Return whether `add` would be executed now: relations and negotiation handlers are asked, nothing changes.
@@ -406,15 +650,22 @@ class Engine(Runner):
         refusal = (
             None if self._phase == READING or not plan.accepted else self._asked(plan, Mutation(request, calls=calls))
         )
-        return self._explained(request, self._active, refusal)
+        return self._explained(self._definition, request, self._active, refusal)
 
     def _asked(self, plan: Plan, mutation: Mutation) -> Refusal | None:
         """Ask the negotiation handlers of a dry run; an exception goes to the caller."""
         if not plan.negotiation:
             return None
+        mutation.source = current_source()
         transition = self._new_transition(plan, mutation)
         transition.dry_run = True
-        refusal = self._negotiate(plan, transition, None)
+        running, outer = self._running, self._transition
+        token = CAUSE.set(CAUSE.get())
+        try:
+            refusal = self._negotiate(plan, transition)
+        finally:
+            CAUSE.reset(token)
+            self._running, self._transition = running, outer
         self._catch_up()
         if refusal is not None and refusal.error is not None:
             raise refusal.error
@@ -463,7 +714,13 @@ class Engine(Runner):
                     raise MutationError(
                         f"{doing}: {call.state} is called twice with arguments: make two mutations of it"
                     )
-                if self._definition.states[number]._args is not None:
+                make = self._definition.states[number]._args
+                if isinstance(make, type) and not isinstance(call.args, make):
+                    raise MutationError(
+                        f"{doing}: {call.state} takes {make.__name__}, and this call carries {call.args!r}: write "
+                        f"{call.state.qualified_name}(…)"
+                    )
+                if make is not None:
                     calls[number] = call.args
             else:
                 number = self._definition.number(state, doing)
@@ -517,31 +774,50 @@ class Engine(Runner):
     def _submit(
         self, kind: Kind, states: tuple[object, ...], first: bool, scope: Cancellable | None, args: dict[str, object]
     ) -> Result:
+        try:
+            plan = self._calls[self._active, kind, states]
+        except (KeyError, TypeError):
+            plan = None  # not asked before, or something that cannot be hashed and so is no state: see below
+        cause = CAUSE.get()
+        if (
+            plan is not None
+            and self._phase == IDLE
+            and not args
+            and scope is None
+            and (cause is None or isinstance(cause, Source))
+            and get_ident() == self._thread
+        ):
+            if not plan.is_quiet or plan.touched & self._watched:
+                return self._run(plan, None if cause is None else Mutation(plan.request, source=cause))
+            # Nobody looks, nobody is called and nothing follows: what is left of section 5 is the commit.
+            self._tick += 1
+            journal = self._journal
+            if journal is None:
+                journal = self._journal = Journal(tuple(self._ticks))
+            plans = journal.plans
+            record = self._last = plan, self._tick, journal, len(plans), cause
+            if plan.moved:
+                ticks, began = self._ticks, self._began
+                if began is None:
+                    began = self._began = [None for _ in ticks]
+                for state in plan.flips:
+                    ticks[state] += 1
+                for state in plan.repeats:
+                    ticks[state] += 2
+                for state in plan.began:
+                    began[state] = record
+                self._active = plan.target
+                plans.append(plan)
+                if len(plans) >= journal.limit:
+                    self._journal = None
+            return EXECUTED
         calls: dict[int, object] | None = None
         try:
             request = self._definition.asked[kind][states]
         except (KeyError, TypeError):
             request, calls = self._request(kind, states)
-        if (
-            self._phase == IDLE
-            and not args
-            and calls is None
-            and scope is None
-            and not self._closing
-            and CAUSE.get() is None
-            and get_ident() == self._thread
-        ):
-            self._phase = RUNNING
-            start = self._tick
-            try:
-                outcome = self._turn(request, None)
-                if self._auto_due or self._faults or self._queue or self._firsts or self._close_wanted:
-                    self._settle(start)
-            finally:
-                self._phase = IDLE
-            if self._escaped or self._unhandled:
-                self._surface()
-            return outcome
+        if plan is None and states in self._definition.asked[kind] and not self._closing:
+            self._table.remember(self._active, kind, states, self._plan(request))
         return self._submit_mutation(Mutation(request, args=args or None, calls=calls, scope=scope), first)
 
     def _submit_mutation(self, mutation: Mutation, first: bool) -> Result:
@@ -561,6 +837,172 @@ class Engine(Runner):
             return self._enqueue(mutation, first)
         return self._drain(mutation)
 
+    # ---- Another schema ---------------------------------------------------------------------------------------------
+
+    def extend_schema(self, schema: type[Schema]) -> None:
+        """Give the machine a schema that inherits its present one: ticks are kept, and new states are inactive.
+
+        Nothing is mutated: what the new schema would bring by itself comes with the next mutation. Handlers stay bound,
+        waiters, scopes and tasks go on, and transitions that were made before keep the schema they were made on. An
+        active state that had no ``timeout`` and now has one is given all of it from now on; a deadline that runs stays,
+        unless the state has no timeout any more.
+
+        Args:
+          schema: a schema class that inherits ``machine.schema``.
+
+        Raises:
+          TypeError: it is no schema.
+          SchemaError: it does not inherit the present one, declares a state of it anew, or has relations that the
+            active states would break.
+          MutationError: called in a transition.
+          HandlerError: a handler that is bound does not fit any more.
+          MachineClosed: the machine is closing or closed.
+          ReadOnly, WrongThread: as for `add`.
+
+        Example::
+
+            class Audited(Shop):
+                Audit = State(require=Shop.Paid)
+
+            machine.extend_schema(Audited)
+            machine.add(Audited.Audit)
+        """
+        self._check_may_change("extend_schema")
+        if not isinstance(schema, SchemaMeta):
+            raise TypeError(f"extend_schema({schema!r}): pass a class that inherits {self._schema.__name__}")
+        if self._closing:
+            raise MachineClosed(f"extend_schema({schema.__name__}): {self._closing_reason()}", self)
+        if self._phase != IDLE:
+            raise MutationError(
+                f"extend_schema({schema.__name__}) in a transition, which is of the present schema to its end: call it "
+                "when the mutation has returned, or in a task"
+            )
+        places = self._places(schema)
+        active = renumbered(self._active, places)
+        found = broken(schema._definition, active)
+        if found is not None:
+            name, why = found
+            raise SchemaError(f"extend_schema({schema.__name__}): {name} is active, and {why}: remove it first")
+        self._become(schema, places, active, table_of(schema._definition, self._bound))
+
+    def _places(self, schema: type[Schema]) -> list[int]:
+        """Return the number of each state in a schema that is to take the place of the present one."""
+        before, definition = self._schema, schema._definition
+        if schema is before:
+            raise SchemaError(f"extend_schema({schema.__name__}): that is its schema already")
+        if not issubclass(schema, before):
+            raise SchemaError(
+                f"extend_schema({schema.__name__}): {schema.__name__} does not inherit {before.__name__}, the schema "
+                f"of machine {self.id!r}: write class {schema.__name__}({before.__name__})"
+            )
+        for state in self._definition.states:
+            if state._lineage not in definition.numbers:
+                raise SchemaError(
+                    f"extend_schema({schema.__name__}): {schema.__name__} declares {state} anew, so that "
+                    f"{state.qualified_name} would be gone: write {state} = {state.qualified_name}.extend(…)"
+                )
+        return [definition.numbers[state._lineage] for state in self._definition.states]
+
+    def _become(self, schema: type[Schema], places: list[int], active: int, table: Table) -> None:
+        began = self._began or []
+        # Records are of the present schema, which transitions know and they do not.
+        if isinstance(self._last, tuple):
+            self._unfolded(self._last)
+        for number in range(len(began)):
+            entry = began[number]  # unfolding one may have unfolded others
+            if isinstance(entry, tuple):
+                self._unfolded(entry)
+        before, definition = self._schema, schema._definition
+        ticks = [0] * len(definition.states)
+        for number, tick in zip(places, self._ticks, strict=True):
+            ticks[number] = tick
+        if began:
+            self._began = [None for _ in ticks]
+            for number, began_by in zip(places, began, strict=True):
+                self._began[number] = began_by
+        self._id = self.id  # a default one is made of the schema's name
+        self._schema, self._definition = schema, definition
+        self._ticks, self._active, self._journal = ticks, active, None
+        self._retable(table)
+        self._renumber(places, before)
+        self._announce(Tracer.schema_changed, before)
+
+    def _renumber(self, places: list[int], before: type[Schema]) -> None:
+        """Called when the machine has another schema, in which state i of the one before is ``places[i]``."""
+
+    # ---- Snapshots --------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, object]:
+        """Return what the machine is now, as plain data ready for JSON; ``snapshot=`` of `open_machine` restores it.
+
+        It holds all ticks, the args instances that active states were called with (of a multi state, by the call that
+        began the instance), what is left of timeouts, and the type and text of ``machine.error``. Handlers, free
+        keywords and children are not part of it: what a restarted task needs belongs in its state's args class.
+
+        Raises:
+          SnapshotError: in a transition, or while something is queued; on a machine that is closing or closed; an args
+            instance is not of an attrs class or dataclass, or a field of it is nothing that JSON gives back as it was.
+          WrongThread: called from another thread.
+
+        Example::
+
+            path.write_text(json.dumps(machine.snapshot()))
+            ...
+            async with trsm.open_machine(Job, snapshot=json.loads(path.read_text())) as machine:
+                ...
+        """
+        self._check_thread("snapshot")
+        if self._closing:
+            raise SnapshotError(f"snapshot: {self._closing_reason()}, and its states have left: take it before")
+        if self._phase != IDLE or self._queue or self._firsts or self._faults:
+            raise SnapshotError(
+                f"snapshot of machine {self.id!r} in a transition, which is half of something: take it when the "
+                "mutation has returned, or in a task"
+            )
+        calls: dict[int, object] = {}
+        for number in members(self._active):
+            began = self._beginning(number)
+            passed = None if began._mutation is None else began._mutation.calls
+            then = began._definition.number(self._definition.states[number], "snapshot")
+            if passed is not None and then in passed:
+                calls[number] = passed[then]
+        return taken(self._definition, self._tick, self._ticks, calls, self._seconds_left(), self._error)
+
+    def _restore(self, snapshot: Mapping[str, object]) -> None:
+        """Become what a snapshot says; nothing is mutated, and no handler is called."""
+        definition = self._definition
+        restored = read_snapshot(definition, snapshot)
+        self._tick, self._ticks, self._active = restored.tick, restored.ticks, restored.active
+        self._error = restored.error
+        self._began = [None for _ in restored.ticks]
+        errors = restored.active & definition.errors
+        # Those that came with an error find it in their transition; the others have none.
+        last = self._reopen(restored.active & ~errors, restored.calls, None, restored.left)
+        self._reopen(errors, restored.calls, restored.error, restored.left)
+        self._last = last
+
+    def _reopen(
+        self, entering: int, calls: dict[int, object], error: Exception | None, left: Mapping[int, float | None]
+    ) -> Transition:
+        """Let a transition stand for those that began these instances, in the machine that was."""
+        order = self._definition.relations.in_order(entering)
+        tasks = tuple((number, self._table.tasks[number]) for number in order if number in self._table.tasks)
+        plan = Plan(OPENING, self._active, accepted=True, target=self._active, entering=order, began=order, tasks=tasks)
+        transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
+        transition._tick = self._tick
+        assert self._began is not None  # it was made for this
+        for number in order:
+            self._began[number] = transition
+        self._reopened(plan, transition, left)
+        return transition
+
+    def _seconds_left(self) -> dict[int, float | None]:
+        """Return what is left of the timeouts of active states; None for one that is over. An engine has no clock."""
+        return {}
+
+    def _reopened(self, plan: Plan, transition: Transition, left: Mapping[int, float | None]) -> None:
+        """Called when a restore has made states active."""
+
     # ---- Closing ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -576,7 +1018,81 @@ class Engine(Runner):
         self._check_thread("close")
         if self._phase == READING:
             raise ReadOnly(self._read_only("close"))
-        self._want_close()
+        self._want_close(current_source())
+
+
+class _ErrorsToState:
+    """What ``errors_to_state()`` returns. A class: nothing may come between the block and what it makes of an error."""
+
+    __slots__ = ("_engine", "_state")
+
+    def __init__(self, engine: Engine, state: State[..., object] | None) -> None:
+        self._engine = engine
+        self._state = state
+
+    def __enter__(self) -> None:
+        self._engine._check_may_change("errors_to_state")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        taken: BaseException | None
+        rest: BaseException | None
+        if isinstance(error, BaseExceptionGroup):
+            taken, rest = cast("BaseExceptionGroup[BaseException]", error).split(
+                lambda one: self._takes(one)  # a function: before Python 3.13 it takes no bound method
+            )
+        else:
+            taken, rest = (error, None) if error is not None and self._takes(error) else (None, error)
+        if taken is None:
+            return False
+        taken = cast("Exception", error if rest is None else taken)  # `split` copies a group even where it takes all
+        engine = self._engine
+        if engine._closing:
+            if not engine._late_error(taken):
+                return False
+        else:
+            try:
+                engine.add_error(taken, self._state)
+            except BaseException as raised:
+                if rest is None:
+                    raise
+                raise BaseExceptionGroup(f"unhandled in machine {engine.id!r}", [raised, rest]) from None
+        if rest is not None:
+            raise rest
+        return True
+
+    def _takes(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):
+            return False  # its members are asked
+        return isinstance(error, Exception) and not (isinstance(error, MachineClosed) and error.machine is self._engine)
+
+
+class _Breakpoint(Tracer):
+    """What ``break_on()`` attaches."""
+
+    def __init__(self, added: int, removed: int, call: Callable[[Transition], object] | None) -> None:
+        self._added = added
+        self._removed = removed
+        self._call = call
+
+    def schema_changed(self, machine: Observed, before: type[Schema]) -> None:
+        """Wait for the same states, by their new numbers."""
+        numbers = machine.schema._definition.numbers
+        places = [numbers[state._lineage] for state in before.states]
+        self._added, self._removed = renumbered(self._added, places), renumbered(self._removed, places)
+
+    def committed(self, machine: object, transition: Transition) -> None:
+        """Stop, if it was waited for."""
+        plan = transition._plan
+        entering = union(1 << state for state in plan.entering)
+        leaving = union(1 << state for state in plan.leaving)
+        if not (entering & self._added or leaving & self._removed):
+            return
+        if self._call is not None:
+            self._call(transition)
+        else:
+            breakpoint()  # `up` leads to the transition, and to who made it
 
 
 def _several(states: object) -> tuple[object, ...]:

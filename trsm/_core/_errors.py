@@ -38,6 +38,31 @@ class QueueFull(TrsmError, RuntimeError):
     """The queue holds as many mutations as it may; this one was refused, the accepted ones are all kept."""
 
 
+class BufferFull(TrsmError, RuntimeError):
+    """The reader of a ``transitions(…, overflow="raise")`` was too slow: what it would read next has a gap."""
+
+
+class SnapshotError(TrsmError, ValueError):
+    """A snapshot cannot be taken now, or the one that was given cannot be restored; the message names the field."""
+
+
+class RestoredError(TrsmError):
+    """What ``machine.error`` is after a restore: the text of the exception that was there when the snapshot was taken.
+
+    Attributes:
+      type_name: the name of that exception's type, after its module where it is not built in.
+      text: what ``str()`` gave.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name = type_name
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"
+
+
 class NotSettled(TrsmError, RuntimeError):
     """A drain went on beyond ``drain_limit`` transitions: some handlers feed themselves."""
 

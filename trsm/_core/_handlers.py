@@ -9,10 +9,11 @@ from typing import TypeGuard, TypeVar, cast
 
 import attrs
 
-from trsm._core._bits import members, union
+from trsm._core._bits import gather, members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError
 from trsm._core._plan import Handler, Plan, Step, TaskHandler, outline
+from trsm._core._relations import Relations
 from trsm._core._schema import Definition
 from trsm._core._state import HandlerKind, Mark, check_colour, marks_of, unwrapped
 
@@ -145,18 +146,32 @@ class Table:
     It holds no bound object, only their places, so that machines with handlers of the same classes share one.
     """
 
-    __slots__ = ("_by_kind", "_empty", "definition", "errors_handled", "errors_tasked", "plans", "tasks")
+    __slots__ = (
+        "_by_kind",
+        "_empty",
+        "calls",
+        "definition",
+        "errors_handled",
+        "errors_tasked",
+        "is_traced",
+        "plans",
+        "tasks",
+    )
 
-    def __init__(self, definition: Definition, handlers: Sequence[Handler]) -> None:
+    def __init__(self, definition: Definition, handlers: Sequence[Handler], *, is_traced: bool = False) -> None:
         self.definition = definition
+        self.is_traced = is_traced
+        """Whether somebody watches everything, so that no plan is quiet."""
         self.plans: dict[tuple[int, Request], Plan] = {}
+        self.calls: dict[tuple[int, Kind, tuple[object, ...]], Plan] = {}
+        """(active set, kind, states as they were passed) -> the plan, so that a call made before is one look-up."""
         self._empty = not handlers
         self._by_kind: dict[HandlerKind, dict[int, list[Handler]]] = {}
         for handler in handlers:
             self._by_kind.setdefault(handler.kind, {}).setdefault(handler.state, []).append(handler)
         error = definition.error
-        self.errors_handled = error in self._by_kind.get("on_enter", {})
-        """Whether ``Error`` has an ``on_enter``: then no error is unhandled."""
+        self.errors_handled = any(not handler.watches for handler in self._of("on_enter", error))
+        """Whether ``Error`` has an ``on_enter`` that does not only watch: then no error is unhandled."""
         self.tasks: dict[int, tuple[TaskHandler, ...]] = {
             state: tuple(handler for handler in handlers if isinstance(handler, TaskHandler))
             for state, handlers in self._by_kind.get("task", {}).items()
@@ -171,7 +186,7 @@ class Table:
             for of_state in of_kind.values()
             for handler in of_state
         ]
-        return Table(self.definition, handlers)
+        return Table(self.definition, handlers, is_traced=True)
 
     def _of(self, kind: HandlerKind, state: int, given: int = -1) -> list[Handler]:
         return [handler for handler in self._by_kind.get(kind, {}).get(state, ()) if handler.given == given]
@@ -179,24 +194,32 @@ class Table:
     def plan(self, active: int, request: Request) -> Plan:
         """Work out the plan of a request that is not in `plans`, and put it there."""
         bare = outline(self.definition.relations, active, request)
-        plan = bare if self._empty or not bare.accepted else self._with_handlers(bare)
+        is_bare = not bare.accepted or (self._empty and not self.is_traced)
+        plan = bare if is_bare else self._with_handlers(bare)
         if len(self.plans) >= PLANS:
             self.plans.clear()
         self.plans[active, request] = plan
         return plan
 
+    def remember(self, active: int, kind: Kind, states: tuple[object, ...], plan: Plan) -> None:
+        """Keep a plan under what was asked, word for word."""
+        if len(self.calls) >= PLANS:
+            self.calls.clear()
+        self.calls[active, kind, states] = plan
+
     def _with_handlers(self, plan: Plan) -> Plan:
         exits = [handler for state in plan.leaving for handler in self._of("on_exit", state)[::-1]]
-        enters = [(state, self._of("on_enter", state)) for state in plan.entering]
+        enters = [handler for state in plan.entering for handler in self._of("on_enter", state)]
         changes = self._of("on_change", -1) if plan.moved else []
+        negotiation = tuple(map(_step, self._negotiation(plan)))
+        finals = tuple(map(_step, exits + enters + changes))
+        tasks = tuple((state, self.tasks[state]) for state in plan.entering if state in self.tasks)
         return attrs.evolve(
             plan,
-            negotiation=tuple(map(_step, self._negotiation(plan))),
-            exits=tuple(map(_step, exits)),
-            enters=tuple((state, tuple(map(_step, handlers))) for state, handlers in enters if handlers),
-            changes=tuple(map(_step, changes)),
-            tasks=tuple((state, self.tasks[state]) for state in plan.entering if state in self.tasks),
-            acts=bool(exits or changes or any(handlers for _, handlers in enters)),
+            negotiation=negotiation,
+            finals=finals,
+            tasks=tasks,
+            is_quiet=plan.is_quiet and not (negotiation or finals or tasks or self.is_traced),
         )
 
     def _negotiation(self, plan: Plan) -> list[Handler]:
@@ -247,8 +270,14 @@ def _handler(definition: Definition, found: Found, place: int) -> Handler:
     given = -1 if mark.given is None else definition.number(mark.given, f"{doing}(given=…)")
     position = place if found.is_method else -1
     if mark.kind != "task":
-        return Handler(mark.kind, name, found.function, position, state, given)
+        return Handler(mark.kind, name, found.function, position, state, given, mark.watches)
     then = -1 if mark.then is None else definition.number(mark.then, f"{doing}(then=…)")
+    if then >= 0 and _is_barred_by(definition.relations, then, state):
+        here, there = definition.relations.names[state], definition.relations.names[then]
+        raise HandlerError(
+            f"{doing}(then={there}): {here} removes {there}, and nothing that comes with {there} puts {here} out, so "
+            f"that it would always be refused: write {there} = State(remove={here})"
+        )
     if mark.limit is not None and not definition.relations.multi >> state & 1:
         raise HandlerError(
             f"{doing}(limit={mark.limit}): {mark.state} is not multi, so one task runs at a time: leave limit out, "
@@ -257,6 +286,21 @@ def _handler(definition: Definition, found: Found, place: int) -> Handler:
     return TaskHandler(
         mark.kind, name, found.function, position, state, given, then=then, timeout=mark.timeout, limit=mark.limit
     )
+
+
+def _is_barred_by(relations: Relations, state: int, active: int) -> bool:
+    """Return whether a state can never be added while a certain other one is active (DESIGN section 4, the table).
+
+    That one removes it and stands its ground: the state itself does not remove it, and of all that may come with the
+    state nothing puts it out, as an option does only if it alone removes.
+    """
+    if not relations.remove[active] >> state & 1:
+        return False
+    coming, frontier = 0, 1 << state
+    while frontier:
+        coming |= frontier
+        frontier = gather(relations.add, frontier) & ~coming
+    return not relations.removed_by[active] & coming & (~relations.remove[active] | 1 << state)
 
 
 def table_of(definition: Definition, bound: tuple[object, ...]) -> Table:

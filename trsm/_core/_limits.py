@@ -1,6 +1,9 @@
-"""The bounds of a machine."""
+"""What a machine is opened with besides schema and handlers: its bounds and its tags, checked."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
 
 import attrs
 
@@ -24,3 +27,19 @@ def checked_limits(queue_limit: int, drain_limit: int, handler_budget: float) ->
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
             raise ValueError(f"{name}={value!r}: write a positive number")
     return Limits(queue_limit, drain_limit, handler_budget)
+
+
+def checked_tags(tags: object) -> tuple[str, ...]:
+    """Return the tags of a machine, each once, if they are words.
+
+    Raises:
+      TypeError: they are not.
+    """
+    several = (tags,) if isinstance(tags, str) else tags
+    if not isinstance(several, Iterable):
+        raise TypeError(f"tags={tags!r}: write a word, or several")
+    words = tuple(cast("Iterable[object]", several))
+    for word in words:
+        if not isinstance(word, str) or not word:
+            raise TypeError(f"tags={tags!r}: {word!r} is no tag: write words")
+    return tuple(dict.fromkeys(cast("tuple[str, ...]", words)))

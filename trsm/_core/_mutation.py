@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import attrs
+
 from trsm._core._consensus import Request
+from trsm._core._reasons import Explanation
 from trsm._core._source import Source
+from trsm._core._state import State
 
 
 class Cancellable(Protocol):
@@ -62,10 +66,22 @@ class Executed(Result):
 class Canceled(Result):
     """The mutation was canceled: nothing has changed. ``reason`` says why, in a sentence, worked out when asked."""
 
-    __slots__ = ("_reason",)
+    __slots__ = ("_explain", "_explanation", "_machine", "_reason", "_request")
 
-    def __init__(self, reason: str | Callable[[], str]) -> None:
+    def __init__(
+        self,
+        reason: str = "",
+        machine: object = None,
+        explain: Callable[[], Explanation] | None = None,
+        request: Request | None = None,
+    ) -> None:
         self._reason = reason
+        self._machine = machine
+        """The machine that canceled it, if that was for its relations or handlers."""
+        self._request = request
+        """What was asked, if the relations refused it."""
+        self._explain = explain
+        self._explanation: Explanation | None = None
 
     @property
     def canceled(self) -> bool:
@@ -75,9 +91,15 @@ class Canceled(Result):
     @property
     def reason(self) -> str:
         """Why, down to the root cause, in the names of the schema."""
-        if not isinstance(self._reason, str):
-            self._reason = self._reason()
-        return self._reason
+        explanation = self.explanation
+        return self._reason if explanation is None else explanation.text
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """The reasons one by one; None if it was not for relations or handlers: its scope was gone, or the machine."""
+        if self._explanation is None and self._explain is not None:
+            self._explanation = self._explain()
+        return self._explanation
 
     def __repr__(self) -> str:
         return f"<Canceled: {self.reason}>"
@@ -92,9 +114,11 @@ class Queued(Result):
       outcome: `Executed` or `Canceled` once it had its turn, None before.
     """
 
-    __slots__ = ("outcome", "tick")
+    __slots__ = ("_machine", "outcome", "tick")
 
-    def __init__(self, tick: int) -> None:
+    def __init__(self, tick: int, machine: object) -> None:
+        self._machine = machine
+        """The weak reference to the machine whose queue it is in."""
         self.tick: int = tick
         self.outcome: Executed | Canceled | None = None
 
@@ -161,3 +185,25 @@ class Mutation:
     def is_plain(self) -> bool:
         """Whether it carries its states and nothing else, so that an equal one can be folded into it."""
         return self.args is None and self.calls is None and self.scope is None and self.result is None
+
+
+@attrs.frozen(eq=False)
+class QueuedMutation:
+    """A mutation that waits for its turn, as `Engine.queue` shows it: a picture that changes nothing."""
+
+    kind: str
+    """``"add"``, ``"remove"``, ``"set"``, ``"toggle"`` or ``"mutate"``."""
+    called: tuple[State[..., object], ...]
+    """The states that it calls, in declaration order; those of a ``toggle`` too."""
+    dropped: tuple[State[..., object], ...]
+    """The states that it asks to go, in declaration order."""
+    args: Mapping[str, object]
+    """Its free keywords."""
+    result: Queued
+    """What the caller got: its outcome is there once it had its turn."""
+
+    def __str__(self) -> str:
+        """Return it as it would be written, but for the values of its arguments."""
+        called, dropped = (", ".join(map(str, states)) for states in (self.called, self.dropped))
+        words = f"add=({called}), remove=({dropped})" if self.kind == "mutate" else called or dropped
+        return f"{self.kind}({', '.join((words, *(f'{name}=…' for name in self.args)))})"

@@ -23,6 +23,8 @@ class Handler:
     """Which bound object the function is called with; -1 for a plain function, which takes the transition alone."""
     state: int = -1
     given: int = -1
+    watches: bool = False
+    """Whether it only watches, and handles no error."""
 
 
 @attrs.frozen(eq=False)
@@ -50,19 +52,24 @@ class Plan:
     entering: tuple[int, ...] = ()
     """States that activate, and multi states called again, in the order in which their handlers run."""
     leaving: tuple[int, ...] = ()
-    moves: tuple[tuple[int, int], ...] = ()
+    flips: tuple[int, ...] = ()
+    """States that activate or deactivate: their ticks move by 1."""
+    repeats: tuple[int, ...] = ()
+    """Active multi states that are called again: their ticks move by 2."""
     moved: int = 0
+    began: tuple[int, ...] = ()
+    """States of which an instance begins."""
     touched: int = 0
-    """States that move or are called: what a waiter may have to look at."""
+    """States that move, are called or are asked to go: what an observer may have to look at."""
     negotiation: tuple[Step, ...] = ()
-    exits: tuple[Step, ...] = ()
-    enters: tuple[tuple[int, tuple[Step, ...]], ...] = ()
-    """The handlers of one state after the other, so that a fault can skip the rest."""
-    changes: tuple[Step, ...] = ()
+    finals: tuple[Step, ...] = ()
+    """``on_exit`` of those leaving, ``on_enter`` of those entering, ``on_change``."""
     tasks: tuple[tuple[int, tuple[TaskHandler, ...]], ...] = ()
     """Entering states that have tasks, and those."""
-    acts: bool = False
-    """Whether any final handler is to be called."""
+    is_followed: bool = False
+    """Whether the automatic round follows it."""
+    is_quiet: bool = False
+    """Whether nothing but the commit remains to be done, as far as the engine knows: nobody is called or follows."""
 
 
 def outline(relations: Relations, active: int, request: Request) -> Plan:
@@ -75,7 +82,9 @@ def outline(relations: Relations, active: int, request: Request) -> Plan:
     entering = relations.in_order((target & ~active) | again)
     leaving = relations.in_order(active & ~target)[::-1]
     changed = active ^ target
-    moves = tuple((state, 2 if again >> state & 1 else 1) for state in members(changed | again))
+    moved = changed | again
+    is_followed = bool(moved and relations.auto and request.kind in FOLLOWED)
+    error = 1 << len(relations.names) - 1
     return Plan(
         request,
         active,
@@ -83,11 +92,21 @@ def outline(relations: Relations, active: int, request: Request) -> Plan:
         target=target,
         entering=entering,
         leaving=leaving,
-        moves=moves,
-        moved=changed | again,
-        touched=changed | again | verdict.called,
+        flips=tuple(members(changed)),
+        repeats=tuple(members(again)),
+        moved=moved,
+        began=tuple(members(target & ~active)),
+        touched=moved | verdict.called | (0 if request.kind in BARRING else request.dropped),
+        is_followed=is_followed,
+        is_quiet=request.kind in ASKED and not is_followed and not changed & error,
     )
 
 
+ASKED = frozenset({Kind.ADD, Kind.REMOVE, Kind.SET, Kind.MUTATE})
+"""What users ask for."""
+FOLLOWED = ASKED | {Kind.ERROR}
+"""What the automatic round follows, if it moved a tick."""
+BARRING = frozenset({Kind.AUTO, Kind.ERROR})
+"""Mutations whose dropped states are only kept out."""
 OPENING = Request(Kind.OPEN)
 """What the first transition of each machine stands for: it mutates nothing."""

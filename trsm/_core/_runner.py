@@ -14,21 +14,26 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import ClassVar, cast
+from types import MappingProxyType
+from typing import ClassVar, Concatenate, ParamSpec, cast
+
+import attrs
 
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
 from trsm._core._handlers import Table, table_of
 from trsm._core._limits import Limits
-from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, Result
-from trsm._core._plan import Handler, Plan, Step
+from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
+from trsm._core._plan import BARRING, Handler, Plan
 from trsm._core._reasons import Explainer, Explanation
-from trsm._core._schema import Schema
-from trsm._core._source import CAUSE, Source, bounded
+from trsm._core._schema import Definition, Schema
+from trsm._core._source import CAUSE, Source, bounded, current_source
 from trsm._core._ticks import Journal, Ticks
-from trsm._core._tracing import Tracer
+from trsm._core._tracing import Observed, Tracer
 from trsm._core._transition import Transition
+
+P = ParamSpec("P")
 
 logger = logging.getLogger("trsm")
 
@@ -38,6 +43,10 @@ IDLE, RUNNING, READING = 0, 1, 2
 _numbers = itertools.count(1)
 _LAST_TURNS = 100
 """How many transitions before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
+
+
+Record = tuple[Plan, int, Journal, int, Source | None]
+"""What a transition that nobody saw leaves behind: plan, tick, place in the journal, source; see `Runner._unfolded`."""
 
 
 class Refusal:
@@ -50,6 +59,18 @@ class Refusal:
         self.error = error
 
 
+@attrs.frozen(eq=False)
+class Fault:
+    """An exception that waits to become a state."""
+
+    error: Exception
+    source: Source | None
+    state: int = -1
+    """The error state that takes it, whatever it says it catches; -1 for none."""
+    result: Queued | None = None
+    """What the caller got, who made it in a transition."""
+
+
 class Runner:
     """Owns ticks, queue and handler table, and runs what it is given until it is settled."""
 
@@ -60,6 +81,8 @@ class Runner:
         "_barred",
         "_began",
         "_bound",
+        "_calls",
+        "_close_source",
         "_close_wanted",
         "_closing",
         "_definition",
@@ -69,6 +92,7 @@ class Runner:
         "_firsts",
         "_id",
         "_is_closed",
+        "_is_settling_watched",
         "_journal",
         "_last",
         "_limits",
@@ -76,9 +100,11 @@ class Runner:
         "_plans",
         "_queue",
         "_queue_tick",
+        "_reference",
         "_running",
         "_schema",
         "_table",
+        "_tags",
         "_thread",
         "_tick",
         "_ticks",
@@ -99,6 +125,7 @@ class Runner:
         id: str | None,
         limits: Limits,
         tracers: tuple[Tracer, ...],
+        tags: tuple[str, ...],
     ) -> None:
         if id is not None and not isinstance(id, str):
             raise TypeError(f"id={id!r}: write a string, which messages show, or leave it out")
@@ -109,35 +136,42 @@ class Runner:
         self._bound = handlers
         self._table = table
         self._plans = table.plans
+        self._calls = table.calls
+        self._closing = False
         self._id: str | int = next(_numbers) if id is None else id
         self._limits = limits
         self._tracers = tracers
+        self._tags = tags
         self._thread = get_ident()
         self._active = 0
         self._ticks = [0] * len(definition.states)
-        self._tick = 0
+        self._tick: int = 0
         self._phase = IDLE
         self._queue: deque[Mutation] | None = None
         self._firsts: deque[Mutation] | None = None
         self._queue_tick = 0
-        self._faults: list[tuple[Exception, Source | None, Queued]] | None = None
-        """Exceptions that wait for their error mutation, with what made them and what becomes of it."""
-        self._unhandled: list[BaseException] | None = None
+        self._faults: list[Fault] | None = None
+        self._unhandled: list[tuple[BaseException, Source | None]] | None = None
         self._escaped: list[BaseException] | None = None
         self._auto_due = False
         self._barred = 0
         self._close_wanted = False
-        self._closing = False
+        self._close_source: Source | None = None
+        """What made it close; None if that came from outside, or if it has not."""
         self._is_closed = False
+        self._is_settling_watched = False
+        """Whether somebody wants to hear that the machine has settled."""
         self._error: Exception | None = None
         self._running: Handler | None = None
         self._watched = 0
         """States whose waiters, scopes or watchers the shell wants to hear of; -1 for all."""
         self._ticks_at_close: Ticks | None = None
         self._journal: Journal | None = None
-        self._last: Transition | None = None
+        self._last: Transition | Record | None = None
         self._transition: Transition | None = None
-        self._began: list[Transition | None] | None = None
+        """What runs, or is asked, now."""
+        self._reference: weakref.ref[object] = weakref.ref(self)
+        self._began: list[Transition | Record | None] | None = None
         """State -> the transition that began its present or last instance."""
         if tracers:
             self._retable(table)
@@ -146,6 +180,11 @@ class Runner:
     def id(self) -> str:
         """Its name in messages."""
         return self._id if isinstance(self._id, str) else f"{self._schema.__name__}-{self._id}"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words that it was opened with, each once."""
+        return self._tags
 
     @property
     def closed(self) -> bool:
@@ -181,45 +220,96 @@ class Runner:
             "or on_exit handler"
         )
 
-    def _explained(self, request: Request, active: int, refusal: Refusal | None) -> Explanation:
+    @staticmethod
+    def _explained(definition: Definition, request: Request, active: int, refusal: Refusal | None) -> Explanation:
         if refusal is None:
-            return Explainer(self._definition.relations, active, request).explain()
+            return Explainer(definition.relations, active, request).explain()
         handler = refusal.handler
         refused = {handler.state: handler.name} if handler.state >= 0 else {}
-        on = f" of {self._definition.relations.names[handler.state]}" if handler.state >= 0 else ""
+        on = f" of {definition.relations.names[handler.state]}" if handler.state >= 0 else ""
         how = f"{handler.kind}{on} ({handler.name}) " + (
             "refused" if refusal.error is None else f"raised {refusal.error!r}"
         )
-        return Explainer(self._definition.relations, active, request, refused).explain(how)
+        return Explainer(definition.relations, active, request, refused).explain(how)
 
     def _retable(self, table: Table) -> None:
         if self._tracers:
-            table = table.wrapped(self._timed)
+            table = table.wrapped(self._traced)
         self._table = table
         self._plans = table.plans
+        if not self._closing:
+            self._calls = table.calls
 
-    def _timed(self, handler: Handler) -> Callable[..., object]:
-        """Wrap a handler so that tracers hear of it when it takes too long; done only while there are tracers."""
+    @staticmethod
+    def _traced(handler: Handler) -> Callable[..., object]:
+        """Wrap a handler so that tracers hear of it, and of its slowness; done only while there are tracers.
+
+        The machine is asked of the transition: a table that knew it would be a circle.
+        """
         function = handler.function
 
-        def timed(*args: object) -> object:
+        def traced(*args: object) -> object:
+            transition = cast("Transition", args[-1])
+            machine = cast("Runner", transition._machine())
+            machine._trace(Tracer.handler_started, transition, handler.name)
+            error: BaseException | None = None
             start = time.perf_counter()
             try:
                 return function(*args)
+            except BaseException as raised:
+                error = raised
+                raise
             finally:
                 seconds = time.perf_counter() - start
-                if seconds > self._limits.handler_budget:
-                    self._trace(lambda tracer: tracer.slow_handler(self.id, handler.name, seconds))
+                machine._trace(Tracer.handler_ended, transition, handler.name, error)
+                if seconds > machine._limits.handler_budget:
+                    machine._trace(Tracer.slow_handler, handler.name, seconds)
+                del error  # a traceback that knows its own frame would be cyclic garbage
 
-        return timed
+        return traced
 
-    def _trace(self, tell: Callable[[Tracer], None]) -> None:
-        for tracer in self._tracers:
-            try:
-                tell(tracer)
-            except Exception:
-                self._tracers = tuple(one for one in self._tracers if one is not tracer)
-                logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
+    def _trace(self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell every tracer. They may look, and not change; one that raises is detached."""
+        self._tell(self._tracers, hook, *args, **kwargs)
+
+    def _tell(
+        self,
+        tracers: tuple[Tracer, ...],
+        hook: Callable[Concatenate[Tracer, Observed, P], None],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        phase, self._phase = self._phase, READING
+        running, self._running = self._running, None
+        try:
+            for tracer in tracers:
+                try:
+                    getattr(tracer, hook.__name__)(self, *args, **kwargs)
+                except Exception:
+                    self._untrace(tracer)
+                    logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
+                except BaseException as error:
+                    self._untrace(tracer)
+                    self._escape(error)  # as from a handler: the step goes on, the machine closes, the caller gets it
+        finally:
+            self._phase, self._running = phase, running
+
+    def _announce(
+        self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Tell every tracer of what need not be part of a transition; what a tracer brings about is done at once."""
+        if self._tracers:
+            self._trace(hook, *args, **kwargs)
+            self._catch_up()
+
+    def _untrace(self, tracer: Tracer) -> None:
+        """Take a tracer off, however often it was attached."""
+        self._keep_tracers(tuple(one for one in self._tracers if one is not tracer))
+
+    def _keep_tracers(self, tracers: tuple[Tracer, ...]) -> None:
+        self._tracers = tracers
+        if not tracers:
+            self._retable(table_of(self._definition, self._bound))
 
     # ---- The queue --------------------------------------------------------------------------------------------------
 
@@ -250,24 +340,69 @@ class Runner:
                 "one was refused, those are kept; make fewer in one transition, or open it with a higher queue_limit"
             )
         if first:
-            mutation.outcome = Queued(self._queue_tick + 1)
+            mutation.outcome = Queued(self._queue_tick + 1, self._reference)
             firsts.append(mutation)
         else:
-            mutation.outcome = Queued(self._queue_tick + len(queue) + 1)
+            mutation.outcome = Queued(self._queue_tick + len(queue) + 1, self._reference)
             queue.append(mutation)
+        if self._tracers:
+            self._trace(Tracer.mutation_queued, self._shown(mutation))
         return mutation.outcome
+
+    def _shown(self, mutation: Mutation) -> QueuedMutation:
+        """Return what is shown of a mutation in the queue."""
+        request, result = mutation.request, mutation.outcome
+        assert result is not None  # it is in the queue
+        kind = "toggle" if request is None else request.kind.name.lower()
+        called, dropped = (mutation.toggle, 0) if request is None else (request.called, request.dropped)
+        states = self._definition.states
+        return QueuedMutation(
+            kind,
+            tuple(states[number] for number in members(called)),
+            tuple(states[number] for number in members(dropped)),
+            MappingProxyType(mutation.args or {}),
+            result,
+        )
+
+    def _run(self, plan: Plan, mutation: Mutation | None) -> Result:
+        """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`."""
+        start = self._tick
+        self._phase = RUNNING
+        token = CAUSE.set(CAUSE.get())
+        try:
+            outcome = self._turn(plan, mutation)
+            if (
+                self._auto_due
+                or self._faults
+                or self._queue
+                or self._firsts
+                or self._close_wanted
+                or self._tracers
+                or self._is_settling_watched
+            ):
+                self._settle(start)
+        finally:
+            CAUSE.reset(token)
+            self._phase = IDLE
+            self._transition = None
+        if self._escaped or self._unhandled:
+            self._surface()
+        return outcome
 
     def _drain(self, mutation: Mutation | None) -> Result:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
         start = self._tick
         self._phase = RUNNING
+        token = CAUSE.set(CAUSE.get())
         try:
             if mutation is not None:
                 outcome = self._take(mutation)
             self._settle(start)
         finally:
+            CAUSE.reset(token)
             self._phase = IDLE
+            self._transition = None
         if self._escaped or self._unhandled:
             self._surface()
         return outcome
@@ -285,7 +420,7 @@ class Runner:
         request = mutation.request
         if request is None:
             request = mutation.request = self._toggled(mutation.toggle)
-        return self._turn(request, mutation)
+        return self._turn(self._plan(request), mutation)
 
     def _settle(self, start: int) -> None:
         """Run errors, the automatic round and the queue, until nothing is left to do (DESIGN section 5, step 6).
@@ -301,13 +436,13 @@ class Runner:
                 return
             turns = self._tick - start
             if turns > max(0, limit - _LAST_TURNS) and self._last is not None:
-                went |= self._last._plan.moved
+                went |= (self._last._plan if isinstance(self._last, Transition) else self._last[0]).moved
             if turns >= limit and self._has_more():
                 self._overrun(went)
                 refused = -1
                 continue
             if self._faults:
-                self._error_turn(*self._faults.pop(0))
+                self._fault_turn(self._faults.pop(0))
             elif self._auto_due:
                 self._auto_due = False
                 refused = self._auto_turn()
@@ -319,9 +454,9 @@ class Runner:
                 self._queue_tick += 1
                 self._finish(mutation, self._take(mutation))
             else:
-                break
-        if self._tracers and refused >= 0:
-            self._report_instability(refused | self._barred)
+                self._is_settled(refused)
+                if not (self._close_wanted or self._faults):  # a tracer may have done something to another machine
+                    break
         self._barred = 0
 
     def _has_more(self) -> bool:
@@ -330,33 +465,44 @@ class Runner:
             return True
         return self._auto_due and bool(self._plan(self._definition.request(Kind.AUTO, 0, self._barred)).moved)
 
+    def _is_settled(self, refused: int) -> None:
+        """Tell those who wait for it that nothing is left to do; `refused` is who refused the automatic round."""
+        if self._is_settling_watched:
+            self._settled()
+        if self._tracers:
+            if refused >= 0:
+                self._report_instability(refused | self._barred)
+            self._trace(Tracer.settled)
+
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
         queued = mutation.outcome
         assert queued is not None  # what was queued got its result then
         queued.outcome = outcome
 
-    def _cancel_queue(self, reason: str) -> None:
-        """Cancel what waits; an error that waits is handled by nothing then."""
+    def _drop_waiting(self, reason: str) -> None:
+        """Cancel what is queued; errors that wait to become states are unhandled."""
         waiting = [*(self._firsts or ()), *(self._queue or ())]
         self._queue_tick += len(self._queue or ())
         self._firsts = self._queue = None
         for mutation in waiting:
             self._finish(mutation, Canceled(reason))
         faults, self._faults = self._faults, None
-        for error, _, queued in faults or ():
-            queued.outcome = Canceled(reason)
-            self._unhandled_error(error)
+        for fault in faults or ():
+            if fault.result is not None:
+                fault.result.outcome = Canceled(reason)
+            self._unhandled_error(fault.error, fault.source)
 
     def _overrun(self, went: int) -> None:
         limit = self._limits.drain_limit
         names = listed(self._definition.relations.named(went))
         self._auto_due = False
-        self._cancel_queue(f"machine {self.id!r} did not settle within {limit} transitions")
+        self._drop_waiting(f"machine {self.id!r} did not settle within {limit} transitions")
         self._unhandled_error(
             NotSettled(
                 f"machine {self.id!r} did not settle within {limit} transitions (drain_limit); {names} went round: "
                 "handlers feed themselves; break the circle, or let a task do it, which checkpoints"
-            )
+            ),
+            None if self._last is None or isinstance(self._last, tuple) else self._last.source,
         )
 
     def _report_instability(self, barred: int) -> None:
@@ -364,7 +510,7 @@ class Runner:
         plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
         if plan.moved:
             states = tuple(self._definition.states[number] for number in members(plan.moved))
-            self._trace(lambda tracer: tracer.unstable(self.id, states))
+            self._trace(Tracer.unstable, states)
 
     # ---- One transition ---------------------------------------------------------------------------------------------
 
@@ -380,29 +526,56 @@ class Runner:
         transition._plan = plan
         transition._mutation = mutation
         transition._journal = journal
-        transition._position = len(journal.moves)
-        transition._machine = weakref.ref(self)
-        transition.tick = self._tick
+        transition._position = len(journal.plans)
+        transition._machine = self._reference
+        transition._tick = ~self._tick  # it is not committed
         transition.dry_run = False
         return transition
 
-    def _turn(self, request: Request, mutation: Mutation | None) -> Executed | Canceled:
-        """Resolve, negotiate, commit and finish one mutation (DESIGN section 5, steps 2 to 5)."""
-        active = self._active
-        plan = self._plans.get((active, request)) or self._table.plan(active, request)
+    def _unfolded(self, record: Record) -> Transition:
+        """Return the transition that a record stands for, and put it in the record's place."""
+        plan, tick, journal, position, source = record
+        transition = self._new_transition(plan, None if source is None else Mutation(plan.request, source=source))
+        transition._tick, transition._journal, transition._position = tick, journal, position
+        if self._last is record:
+            self._last = transition
+        began = self._began or []
+        for state in plan.began:
+            if began[state] is record:
+                began[state] = transition
+        return transition
+
+    def _beginning(self, number: int) -> Transition:
+        """Return the transition that began the present instance of an active state."""
+        assert self._began is not None  # it is active, so it began
+        entry = self._began[number]
+        assert entry is not None
+        return entry if isinstance(entry, Transition) else self._unfolded(entry)
+
+    def _turn(self, plan: Plan, mutation: Mutation | None) -> Executed | Canceled:
+        """Negotiate, commit and finish one mutation that was resolved (DESIGN section 5, steps 3 to 5)."""
         if not plan.accepted:
-            return Canceled(partial(self._reason, request, active, None))
+            if self._tracers:
+                transition = self._new_transition(plan, mutation)
+                self._trace(Tracer.resolved, transition, False)
+                return self._canceled(plan, transition, None)
+            explain = partial(self._explained, self._definition, plan.request, plan.active, None)
+            return Canceled(machine=self, explain=explain, request=plan.request)
         transition = self._new_transition(plan, mutation)
-        if plan.negotiation:
-            refusal = self._negotiate(plan, transition, None)
+        if plan.negotiation or self._tracers:
+            refusal = self._negotiate(plan, transition)
             if refusal is not None:
                 self._refused(refusal, transition)
-                return Canceled(partial(self._reason, request, active, refusal))
+                return self._canceled(plan, transition, refusal)
         self._execute(plan, transition)
         return EXECUTED
 
-    def _reason(self, request: Request, active: int, refusal: Refusal | None) -> str:
-        return self._explained(request, active, refusal).text
+    def _canceled(self, plan: Plan, transition: Transition, refusal: Refusal | None) -> Canceled:
+        explain = partial(self._explained, self._definition, plan.request, plan.active, refusal)
+        outcome = Canceled(machine=self, explain=explain, request=plan.request if refusal is None else None)
+        if self._tracers:
+            self._trace(Tracer.transition_ended, transition, outcome)
+        return outcome
 
     def _refused(self, refusal: Refusal, transition: Transition) -> None:
         """Report an exception of a negotiation handler; a plain refusal needs no report."""
@@ -410,44 +583,46 @@ class Runner:
         if isinstance(error, Exception):
             state = refusal.handler.state
             if state >= 0 and self._definition.errors >> state & 1:
-                self._unhandled_error(error)
+                self._unhandled_error(error, self._source_of(transition, refusal.handler))
             else:
                 self._handler_fault(error, transition, refusal.handler)
         elif error is not None:
             self._escape(error)
 
-    def _negotiate(self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None) -> Refusal | None:
+    def _negotiate(
+        self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None = None
+    ) -> Refusal | None:
         """Ask everyone in order; return the first refusal. `answers` are remembered when a target is taken again."""
         bound = self._bound
-        phase, running, outer = self._phase, self._running, self._transition
-        self._phase = READING
         self._transition = transition
-        token = CAUSE.set(None)
+        if self._tracers and not transition.dry_run:
+            self._trace(Tracer.resolved, transition, True)
+            self._trace(Tracer.transition_started, transition)
+        phase, self._phase = self._phase, READING
+        handler: Handler | None = None
         try:
             for function, place, handler in plan.negotiation:
-                if answers is not None:
-                    known = answers.get(handler)
-                    if known:
-                        continue
+                if answers is not None and handler in answers:
+                    continue  # only those who accepted are in it: a refusal bars the state, or ends the negotiation
                 self._running = handler
                 CAUSE.set(_Calling(self, transition, handler))
-                try:
-                    answer = function(bound[place], transition) if place >= 0 else function(transition)
-                    if answer is not True and answer is not False:
-                        _never_awaited(answer)
-                        raise HandlerError(
-                            f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns "
-                            "True or False"
-                        )
-                except BaseException as error:
-                    return Refusal(handler, error)
+                answer = function(bound[place], transition) if place >= 0 else function(transition)
+                if answer is not True:
+                    if answer is False:
+                        return Refusal(handler)
+                    _never_awaited(answer)
+                    raise HandlerError(
+                        f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns "
+                        "True or False"
+                    )
                 if answers is not None:
-                    answers[handler] = answer
-                if not answer:
-                    return Refusal(handler)
+                    answers[handler] = True
+        except BaseException as error:
+            assert handler is not None  # nothing else is called here
+            return Refusal(handler, error)
         finally:
-            CAUSE.reset(token)
-            self._phase, self._running, self._transition = phase, running, outer
+            self._phase = phase
+            self._running = None
         return None
 
     def _execute(self, plan: Plan, transition: Transition) -> int:
@@ -462,114 +637,104 @@ class Runner:
             if down:
                 undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
                 removal = self._new_transition(undone, transition._mutation)
+                if self._tracers:
+                    self._negotiate(undone, removal)
                 self._commit(undone, removal, failure.silent)
         if plan.tasks or plan.touched & self._watched:
             self._finished(plan, transition, removal, bound)
+        if self._tracers:
+            for ended in (transition,) if removal is None else (transition, removal):
+                self._trace(Tracer.transition_ended, ended, EXECUTED)
         return 0 if failure is None else failure.failed | failure.skipped
 
     def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
         """Change active states and ticks at once, then call the final handlers; no ``on_exit`` of `silent` states."""
         moved = plan.moved
-        self._tick = transition.tick = self._tick + 1
+        self._tick = transition._tick = self._tick + 1
         self._last = transition
         if moved:
             ticks = self._ticks
-            began: list[Transition | None] | None = self._began
+            began = self._began
             if began is None:
-                began = [None for _ in ticks]
-                self._began = began
-            for state, distance in plan.moves:
-                tick = ticks[state] = ticks[state] + distance
-                if distance == 1 and tick & 1:
-                    began[state] = transition
+                began = self._began = [None for _ in ticks]
+            for state in plan.flips:
+                ticks[state] += 1
+            for state in plan.repeats:
+                ticks[state] += 2
+            for state in plan.began:
+                began[state] = transition
             self._active = plan.target
-            moves = transition._journal.moves
-            moves.append(plan.moves)
-            if len(moves) >= 32 and len(moves) >= len(ticks):
+            journal = transition._journal
+            journal.plans.append(plan)
+            if len(journal.plans) >= journal.limit:
                 self._journal = None
-            kind = plan.request.kind
-            if self._definition.relations.auto and kind < Kind.REMOVAL and kind is not Kind.AUTO:
+            if plan.is_followed:
                 self._auto_due = True
             if self._error is not None and not plan.target >> self._definition.error & 1:
                 self._error = None
             if moved & self._watched:
                 self._committed(plan, transition)
-        return self._call_finals(plan, transition, silent) if plan.acts else None
+        if self._tracers:
+            self._trace(Tracer.committed, transition)
+        return self._call_finals(plan, transition, silent) if plan.finals else None
 
     def _call_finals(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
+        """Call the final handlers; once an ``on_enter`` has raised, only latched states still get theirs."""
         bound = self._bound
-        running, outer = self._running, self._transition
         self._transition = transition
-        token = CAUSE.set(None)
-        failure = None
-        try:
-            for step in plan.exits:
-                if not silent or not silent >> step[2].state & 1:
-                    self._call(step, bound, transition)
-            if plan.enters:
-                failure = self._call_enters(plan, bound, transition)
-            for step in plan.changes:
-                self._call(step, bound, transition)
-        finally:
-            CAUSE.reset(token)
-            self._running, self._transition = running, outer
-        return failure
-
-    def _call(self, step: Step, bound: tuple[object, ...], transition: Transition) -> bool:
-        """Call one final handler; return whether it returned."""
-        function, place, handler = step
-        self._running = handler
-        CAUSE.set(_Calling(self, transition, handler))
-        try:
-            value = function(bound[place], transition) if place >= 0 else function(transition)
-            if value is not None:
-                _check_returned(handler, value)
-        except Exception as error:
-            if handler.state >= 0:
-                self._barred |= (1 << handler.state) & self._definition.relations.auto
-            if (
-                self._closing
-                or (handler.state >= 0 and self._definition.errors >> handler.state & 1)
-                or (transition._plan.request.kind is Kind.ERROR and handler.kind != "on_exit")
-            ):
-                self._unhandled_error(error)  # errors of an error handler are not caught again
-            else:
-                self._handler_fault(error, transition, handler)
-            return False
-        except BaseException as error:
-            self._escape(error)
-            return False
-        return True
-
-    def _call_enters(self, plan: Plan, bound: tuple[object, ...], transition: Transition) -> _Failure | None:
-        """Call ``on_enter`` of all who enter; after a failure only latched states still get theirs."""
-        latch = self._definition.relations.latch
         failure: _Failure | None = None
-        for state, steps in plan.enters:
-            latched = latch >> state & 1
-            if failure is not None and not latched:
+        for function, place, handler in plan.finals:
+            if silent and handler.kind == "on_exit" and silent >> handler.state & 1:
                 continue
-            returned = failed = False
-            for step in steps:
-                if self._call(step, bound, transition):
-                    returned = True
-                else:
-                    failed = True
-                    if not latched:
-                        break
-            if failed:
-                later = plan.entering[plan.entering.index(state) + 1 :]
-                skipped = 0 if failure is not None else union(1 << number for number in later) & ~latch
-                if failure is None:
-                    failure = _Failure(0, skipped, 0 if returned else 1 << state)
-                failure.failed |= 1 << state
+            if failure is not None and handler.kind == "on_enter" and failure.down >> handler.state & 1:
+                continue
+            self._running = handler
+            CAUSE.set(_Calling(self, transition, handler))
+            try:
+                value = function(bound[place], transition) if place >= 0 else function(transition)
+                if value is not None:
+                    _check_returned(handler, value)
+            except BaseException as error:
+                self._raised(error, transition, handler)
+                if handler.kind == "on_enter":
+                    failure = self._failed(plan, handler, failure)
+        self._running = None
         return failure
+
+    def _raised(self, error: BaseException, transition: Transition, handler: Handler) -> None:
+        """Note what a final handler raised; if its state is auto, it does not come back in this drain."""
+        if handler.state >= 0:
+            self._barred |= (1 << handler.state) & self._definition.relations.auto
+        if not isinstance(error, Exception):
+            self._escape(error)
+        elif (
+            self._closing
+            or (handler.state >= 0 and self._definition.errors >> handler.state & 1)
+            or (transition._plan.request.kind is Kind.ERROR and handler.kind != "on_exit")
+        ):
+            # Errors of an error handler are not caught again.
+            self._unhandled_error(error, self._source_of(transition, handler))
+        else:
+            self._handler_fault(error, transition, handler)
+
+    def _failed(self, plan: Plan, handler: Handler, failure: _Failure | None) -> _Failure:
+        """Note that an ``on_enter`` raised: its state and all that enter later are to go, but for latched ones."""
+        state = handler.state
+        if failure is not None:  # only latched states were still called
+            failure.failed |= 1 << state
+            return failure
+        later = plan.entering[plan.entering.index(state) + 1 :]
+        skipped = union(1 << number for number in later) & ~self._definition.relations.latch
+        before = next(one for _, _, one in plan.finals if one.kind == "on_enter" and one.state == state)
+        return _Failure(1 << state, skipped, 1 << state if before is handler else 0, self._definition.relations.latch)
 
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
-        called = self._definition.relations.named(request.called)
+        asked = request.called | (0 if request.kind in BARRING else request.dropped)
+        called = self._definition.relations.named(asked)
         kind = request.kind.name.lower()
-        return bounded(Source(self.id, transition.tick, kind, called, handler.name, transition.source))
+        source = Source(self.id, transition.tick, kind, called, handler.name, transition.source, role=handler.kind)
+        return bounded(source)
 
     # ---- The automatic round ----------------------------------------------------------------------------------------
 
@@ -577,18 +742,20 @@ class Runner:
         """Run one automatic round; return who was barred from it, or -1 if it was refused as a whole."""
         answers: dict[Handler, bool] = {}
         barred = self._barred
-        source = None if self._last is None else self._last.source
+        assert isinstance(self._last, Transition)  # what it follows was committed with one
+        source = self._last.source
         mutation = None if source is None else Mutation(None, source=source)
         while True:
             plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
             if not plan.moved:
                 return barred
             transition = self._new_transition(plan, mutation)
-            refusal = self._negotiate(plan, transition, answers) if plan.negotiation else None
+            refusal = self._negotiate(plan, transition, answers) if plan.negotiation or self._tracers else None
             if refusal is None:
                 self._execute(plan, transition)
                 return barred
             handler = refusal.handler
+            self._canceled(plan, transition, refusal)
             if refusal.error is not None:
                 entering = union(1 << state for state in plan.entering)
                 self._barred |= 1 << handler.state if handler.kind == "can_enter" else entering
@@ -600,13 +767,11 @@ class Runner:
 
     # ---- Errors -----------------------------------------------------------------------------------------------------
 
-    def _fault(self, error: Exception, source: Source | None) -> Queued:
-        """Note an exception; each gets an error mutation of its own, in order, ahead of the queue."""
+    def _fault(self, error: Exception, source: Source | None, state: int = -1, result: Queued | None = None) -> None:
+        """Note an exception; each gets an error mutation of its own, in order."""
         if self._faults is None:
             self._faults = []
-        queued = Queued(self._queue_tick)
-        self._faults.append((error, source, queued))
-        return queued
+        self._faults.append(Fault(error, source, state, result))
 
     def _handler_fault(self, error: Exception, transition: Transition, handler: Handler) -> None:
         """Note an exception of a handler; if its state is auto, it does not come back until the drain has settled."""
@@ -619,13 +784,15 @@ class Runner:
         if self._escaped is None:
             self._escaped = []
         self._escaped.append(error)
-        self._close_wanted = True
+        if not self._close_wanted:
+            self._close_wanted = True
+            self._close_source = current_source()
 
-    def _unhandled_error(self, error: BaseException) -> None:
-        """Note an error that nothing handles."""
+    def _unhandled_error(self, error: BaseException, source: Source | None) -> None:
+        """Note an error that nothing handles, and where it came from."""
         if self._unhandled is None:
             self._unhandled = []
-        self._unhandled.append(error)
+        self._unhandled.append((error, source))
 
     def _surface(self) -> None:
         """Raise from the outermost call what nothing handled."""
@@ -633,12 +800,19 @@ class Runner:
         unhandled, self._unhandled = self._unhandled or [], None
         if len(escaped) == 1 and not unhandled:
             raise escaped[0]
-        raise BaseExceptionGroup(f"unhandled in machine {self.id!r}", [*unhandled, *escaped])
+        raise BaseExceptionGroup(f"unhandled in machine {self.id!r}", [*(error for error, _ in unhandled), *escaped])
 
-    def _error_turn(self, error: Exception, source: Source | None, queued: Queued) -> None:
-        """Activate ``Error`` and the error states that match (DESIGN section 7)."""
+    def _fault_turn(self, fault: Fault) -> None:
+        self._error_turn(fault.error, fault.source, fault.state)
+        if fault.result is not None:
+            fault.result.outcome = EXECUTED
+
+    def _error_turn(self, error: Exception, source: Source | None, named: int) -> None:
+        """Activate ``Error`` and the error states that match (DESIGN section 7); `named` takes it anyway."""
         definition = self._definition
-        matching = union(1 << state for state, catches in definition.catches if _rest(error, catches) is not error)
+        matching = union(
+            1 << state for state, catches in definition.catches if state == named or _rest(error, catches) is not error
+        )
         answers: dict[Handler, bool] = {}
         barred = 0
         mutation = Mutation(None, source=source, error=error)
@@ -648,30 +822,31 @@ class Runner:
             plan = self._plan(request)
             assert plan.accepted  # nothing removes Error without being removed by it, and it requires nothing
             transition = self._new_transition(plan, mutation)
-            refusal = self._negotiate(plan, transition, answers) if plan.negotiation else None
+            refusal = self._negotiate(plan, transition, answers) if plan.negotiation or self._tracers else None
             if refusal is None:
                 break
             self._refused(refusal, transition)
+            self._canceled(plan, transition, refusal)
             barred |= 1 << refusal.handler.state
         mutation.request = request
         self._error = error
         failed = self._execute(plan, transition)  # an error state whose on_enter raised or was skipped takes nothing
-        queued.outcome = EXECUTED
         rest: Exception | None = error
         for state, catches in definition.catches:
             if rest is not None and matching & plan.target & ~barred & ~failed & 1 << state:
-                rest = _rest(rest, catches)
+                rest = None if state == named else _rest(rest, catches)
         table = self._table
         handled = table.errors_handled or (self._runs_tasks and table.errors_tasked)
         if rest is not None and (not handled or failed >> definition.error & 1):
-            self._unhandled_error(rest)
+            self._unhandled_error(rest, source)
 
     # ---- Closing ----------------------------------------------------------------------------------------------------
 
-    def _want_close(self) -> None:
+    def _want_close(self, source: Source | None) -> None:
         """Close now, or after the present transition; nothing happens if that is under way."""
         if not (self._closing or self._close_wanted):
             self._close_wanted = True
+            self._close_source = source
             self._catch_up()
 
     def _close_now(self) -> None:
@@ -679,21 +854,30 @@ class Runner:
         if self._closing:
             return
         self._closing = True
+        self._calls = {}  # mutations are canceled from now on
         self._ticks_at_close = self.ticks
         self._close_children()
-        self._cancel_queue(self._closing_reason())
+        self._drop_waiting(self._closing_reason())
         self._auto_due = False
         plan = self._plan(self._definition.request(Kind.CLOSE))
-        self._execute(plan, self._new_transition(plan, None))
+        source = self._close_source
+        transition = self._new_transition(plan, None if source is None else Mutation(None, source=source))
+        if self._tracers:
+            self._negotiate(plan, transition)
+        self._execute(plan, transition)
         self._is_closed = True
         self._closed()
+        if self._tracers:
+            self._trace(Tracer.machine_closed)
 
     # ---- What the shell adds ----------------------------------------------------------------------------------------
 
-    def _late_error(self, error: Exception) -> None:
-        """Called with an error that is reported while closing, or after it."""
+    def _late_error(self, error: Exception) -> bool:
+        """Called with an error that is reported while closing, or after it; return whether somebody will hear of it."""
         if self._phase == RUNNING:
-            self._unhandled_error(error)
+            self._unhandled_error(error, current_source())
+            return True
+        return False
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
         """Called right after a commit that moved a watched state, before any final handler."""
@@ -702,6 +886,9 @@ class Runner:
         self, plan: Plan, transition: Transition, removal: Transition | None, bound: tuple[object, ...]
     ) -> None:
         """Called after the final handlers, if a state has tasks or is watched; `removal` is what a fault brought."""
+
+    def _settled(self) -> None:
+        """Called when the queue has run empty, if somebody wants to hear of it."""
 
     def _close_children(self) -> None:
         """Called when closing begins."""
@@ -728,11 +915,13 @@ class _Calling:
 class _Failure:
     """What ``on_enter`` handlers that raised mean for the states that entered."""
 
-    __slots__ = ("failed", "silent", "skipped")
+    __slots__ = ("down", "failed", "silent", "skipped")
 
-    def __init__(self, failed: int, skipped: int, silent: int) -> None:
+    def __init__(self, failed: int, skipped: int, silent: int, latch: int) -> None:
         self.failed = failed
         self.skipped = skipped
+        self.down = (failed | skipped) & ~latch
+        """States whose ``on_enter`` is not called any more."""
         self.silent = silent | skipped
         """States whose ``on_exit`` does not run in the removal: nothing of them had begun."""
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 import attrs
 
-from trsm._core._bits import members, union
+from trsm._core._bits import members, transpose, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, SchemaError, UnknownState, listed, nearest
+from trsm._core._groups import Group
 from trsm._core._order import cycle
+from trsm._core._plain import plain_schema, read_schema
 from trsm._core._relations import Relations
 from trsm._core._state import (
     ERROR,
@@ -21,6 +23,7 @@ from trsm._core._state import (
     Negotiation,
     Properties,
     State,
+    StateRelations,
     hang,
 )
 
@@ -46,6 +49,12 @@ class Definition:
     """The error states, in declaration order, and what each takes."""
     errors: int
     """``Error`` and all error states."""
+    groups: tuple[Group, ...]
+    """Its groups: those of the bases first, where nothing took their name."""
+    timeouts: dict[int, tuple[float, int]]
+    """State -> after how many seconds it is deactivated, and what comes then; -1 for nothing."""
+    timed: int
+    """The states that have a timeout."""
     requests: dict[tuple[Kind, int, int, int], Request] = attrs.field(factory=dict, init=False)
     asked: tuple[dict[tuple[object, ...], Request], ...] = attrs.field(
         factory=lambda: tuple({} for _ in Kind), init=False
@@ -126,12 +135,20 @@ def _declared(schema: SchemaMeta, namespace: Mapping[str, object], reserved: obj
                 )
             state._declare(name, schema)
             found[name] = state
+        elif isinstance(value, Group):
+            if not name.isidentifier() or not _is_public(name):
+                raise SchemaError(f"{where}: a group's name is an identifier without a leading underscore")
+            if hasattr(reserved, name):
+                raise SchemaError(f"{where}: {name!r} is an attribute of every schema; choose another name")
+            if value._owner is not None:
+                raise SchemaError(f"{where} is {value!r} once more: one group has one name; make another")
+            value._owner = schema
         elif isinstance(value, type) and issubclass(value, State):
             raise SchemaError(f"{where} is the class {value.__name__} itself: write {name} = {value.__name__}(…)")
         elif _is_public(name):
             raise SchemaError(
-                f"{where} is {value!r}: a schema holds states and nothing else; write {name} = State(…), "
-                "or move it to a class of handlers"
+                f"{where} is {value!r}: a schema holds states and groups of them, and nothing else; write {name} = "
+                "State(…), or move it to a class of handlers"
             )
     return found
 
@@ -184,11 +201,25 @@ def _collected(schema: SchemaMeta, declared: dict[str, State[..., object]]) -> d
     return found
 
 
+def _grouped(schema: SchemaMeta, namespace: Mapping[str, object], states: Mapping[str, object]) -> dict[str, Group]:
+    """Return the groups of a schema by name: those of the bases first; a name is that of a group or of a state."""
+    found: dict[str, Group] = {}
+    for base in reversed(schema.__mro__[1:]):
+        if isinstance(base, SchemaMeta) and "_definition" in vars(base):
+            found |= {group.name: group for group in base._definition.groups if group._owner is base}
+    found |= {name: value for name, value in namespace.items() if isinstance(value, Group)}
+    for name in found:
+        if name in states:
+            raise SchemaError(f"{schema.__name__}.{name} is a group and a state: rename one of them")
+    return found
+
+
 class _Compiler:
     """Turns the declarations of one schema into bit masks, and refuses those that contradict each other."""
 
-    def __init__(self, schema: SchemaMeta, states: dict[str, State[..., object]]) -> None:
+    def __init__(self, schema: SchemaMeta, states: dict[str, State[..., object]], groups: dict[str, Group]) -> None:
         self.schema = schema
+        self.groups = groups
         self.states = tuple(states.values())
         self.names = tuple(states)
         self.place = {name: number for number, name in enumerate(states)}
@@ -218,6 +249,22 @@ class _Compiler:
             self._fail(state, f"{relation}= names the state itself: leave it out")
         return found
 
+    def _members(self, name: str, group: Group) -> list[int]:
+        """Return the numbers of a group's states."""
+        found: list[int] = []
+        for member in group._members:
+            number = self.place.get(str(member))
+            if number is None:
+                where = f"{self.schema.__name__}.{name} holds {str(member)!r}"
+                raise SchemaError(f"{where}, which is no state of the schema: {nearest(str(member), self.names)}")
+            if isinstance(member, State) and self.states[number]._lineage is not member._lineage:
+                where = f"{self.schema.__name__}.{name} holds {member.qualified_name}"
+                raise SchemaError(f"{where}, which is a state of another schema: name one of {self.schema.__name__}")
+            if number in found:
+                raise SchemaError(f"{self.schema.__name__}.{name} holds {member} twice: leave one out")
+            found.append(number)
+        return found
+
     def _masks(self, relation: str) -> list[int]:
         masks: list[int] = []
         for state in range(len(self.states)):
@@ -240,6 +287,12 @@ class _Compiler:
           SchemaError: a relation names what is not there, or two declarations contradict each other.
         """
         require, add, remove, after = (self._masks(relation) for relation in ("require", "add", "remove", "after"))
+        for name, group in self.groups.items():
+            numbers = self._members(name, group)
+            if group.is_exclusive:
+                together = union(1 << number for number in numbers)
+                for number in numbers:
+                    remove[number] |= together & ~(1 << number)
         auto, multi, latch = self._flags("auto"), self._flags("multi"), self._flags("latch")
         error = len(self.states) - 1
         catches = tuple(
@@ -267,18 +320,59 @@ class _Compiler:
             chain = " after ".join(self.names[number] for number in (*loop, loop[0]))
             raise SchemaError(f"{self.schema.__name__}: a circle of after: {chain}: one of them has to come first")
         self._check_args(auto, union(add))
-        numbers: dict[State[..., object], int] = {}
+        known: dict[State[..., object], int] = {}
         for number, declared in enumerate(self.states):
-            numbers[declared] = numbers[declared._lineage] = number
+            known[declared] = known[declared._lineage] = number
         for base in self.schema.__mro__[1:]:
             for inherited in base.states if isinstance(base, SchemaMeta) else ():
-                if inherited._lineage in numbers:
-                    numbers[inherited] = numbers[inherited._lineage]
+                if inherited._lineage in known:
+                    known[inherited] = known[inherited._lineage]
         relations = Relations(
             self.names, tuple(require), tuple(add), tuple(remove), tuple(after), auto=auto, multi=multi, latch=latch
         )
         schema = self.schema
-        return Definition(schema.__name__, schema.__mro__, self.states, relations, numbers, catches, errors)
+        for name, group in self.groups.items():
+            if group._owner is schema:
+                group._name, group._members = name, tuple(self.states[number] for number in self._members(name, group))
+        groups = tuple(self.groups.values())
+        timeouts = self._timeouts(require, latch)
+        timed = union(1 << number for number in timeouts)
+        return Definition(
+            schema.__name__, schema.__mro__, self.states, relations, known, catches, errors, groups, timeouts, timed
+        )
+
+    def _timeouts(self, require: list[int], latch: int) -> dict[int, tuple[float, int]]:
+        found: dict[int, tuple[float, int]] = {}
+        for number, state in enumerate(self.states):
+            properties = state._properties
+            following = [self._target(number, "on_timeout", target) for target in properties.on_timeout]
+            if properties.timeout is None:
+                if following:
+                    self._fail(
+                        number, f"on_timeout={self.names[following[0]]} without a timeout: write timeout=seconds too"
+                    )
+                continue
+            if latch >> number & 1:
+                self._fail(
+                    number, "it is latched and never leaves, so that it has no timeout: leave one of the two out"
+                )
+            for other in following:
+                state_args = self.states[other].args
+                missing = [] if state_args is None else missing_arguments(state_args)
+                if missing:
+                    self._fail(
+                        number,
+                        f"on_timeout={self.names[other]}, to which nobody could pass {listed(missing)}: give "
+                        f"{listed(missing)} a default",
+                    )
+                if require[other] >> number & 1:
+                    self._fail(
+                        number,
+                        f"on_timeout={self.names[other]}, which requires {self.names[number]}: it could not come when "
+                        f"{self.names[number]} leaves",
+                    )
+            found[number] = properties.timeout, following[0] if following else -1
+        return found
 
     def _check_error_state(
         self, number: int, auto: int, multi: int, latch: int, require: list[int], remove: list[int]
@@ -308,11 +402,7 @@ class _Compiler:
                 if both:
                     number = next(members(both))
                     other = self.names[number]
-                    mutual = (
-                        ""
-                        if self._says_remove(state, number)
-                        else f" (because {other} removes it, and it is an error state)"
-                    )
+                    mutual = "" if self._says_remove(state, number) else self._why_remove(state, number)
                     self._fail(state, f"it both {relation} and removes {other}{mutual}: one of the two has to go")
             if latch >> state & 1 and require[state] & ~latch:
                 other = self._named(require[state] & ~latch)[0]
@@ -323,6 +413,12 @@ class _Compiler:
     def _says_remove(self, state: int, other: int) -> bool:
         """Return whether `state` was itself written to remove `other`: an error state removes what removes it."""
         return any(self._target(state, "remove", target) == other for target in self._properties(state).remove)
+
+    def _why_remove(self, state: int, other: int) -> str:
+        for name, group in self.groups.items():
+            if group.is_exclusive and {state, other} <= set(self._members(name, group)):
+                return f" (both are in the exclusive group {name})"
+        return f" (because {self.names[other]} removes it, and it is an error state)"
 
     def _check_args(self, auto: int, added: int) -> None:
         for number, state in enumerate(self.states):
@@ -364,12 +460,15 @@ class SchemaMeta(type):
         super().__init__(name, bases, namespace)
         try:
             declared = _declared(cls, namespace, Schema if bases else SchemaMeta)
-            definition = _Compiler(cls, _collected(cls, declared)).compile()
+            states = _collected(cls, declared)
+            definition = _Compiler(cls, states, _grouped(cls, namespace, states)).compile()
         except BaseException:
             # What is refused leaves no trace: its states can be declared again once the mistake is mended.
             for value in namespace.values():
                 if isinstance(value, State) and cast("State[..., object]", value)._owner is cls:
                     cast("State[..., object]", value)._declare(None, None)
+                elif isinstance(value, Group) and value._owner is cls:
+                    value._owner = None
             raise
         type.__setattr__(cls, "_definition", definition)
 
@@ -426,12 +525,84 @@ class SchemaMeta(type):
     def __len__(cls) -> int:
         return len(cls.states)
 
-    def define(cls, name: str, states: Mapping[str, State[..., object]]) -> type[Schema]:
+    @property
+    def groups(cls) -> tuple[Group, ...]:
+        """All groups: those of the bases first, then the body's."""
+        return cls._definition.groups
+
+    def tagged(cls, *tags: str) -> tuple[State[..., object], ...]:
+        """Return the states that have all of these tags, in declaration order.
+
+        Raises:
+          ValueError: no tag is given.
+        """
+        if not tags:
+            raise ValueError("tagged() names no tag: write at least one")
+        return tuple(state for state in cls.states if set(tags) <= set(state.tags))
+
+    def _relations(cls, number: int, *, is_inbound: bool) -> StateRelations:
+        relations, states = cls._definition.relations, cls.states
+
+        def named(table: tuple[int, ...]) -> tuple[State[..., object], ...]:
+            mask = transpose(table)[number] if is_inbound else table[number]
+            return tuple(states[other] for other in members(mask))
+
+        return StateRelations(
+            named(relations.require), named(relations.add), named(relations.remove), named(relations.after)
+        )
+
+    def relations_of(cls, state: State[..., object]) -> StateRelations:
+        """Return the states that `state` names in this schema, by relation: exclusive groups and error states included.
+
+        Raises:
+          UnknownState, MutationError: it is not a state of the schema.
+        """
+        return cls._relations(cls._definition.number(state, "relations_of"), is_inbound=False)
+
+    def _on_timeout_of(cls, state: State[..., object]) -> State[..., object] | None:
+        """Return the state that comes when the timeout of `state` is over, in this schema; None if there is none."""
+        _, following = cls._definition.timeouts.get(cls._definition.number(state, "on_timeout"), (0, -1))
+        return None if following < 0 else cls.states[following]
+
+    def inbound(cls, state: State[..., object]) -> StateRelations:
+        """Return the states that name `state` in this schema, by relation; otherwise as `relations_of`."""
+        return cls._relations(cls._definition.number(state, "inbound"), is_inbound=True)
+
+    def between(cls, one: State[..., object], other: State[..., object]) -> tuple[str, ...]:
+        """Return the relations by which `one` names `other`: some of ``require``, ``add``, ``remove`` and ``after``.
+
+        Raises:
+          UnknownState, MutationError: one of them is not a state of the schema.
+        """
+        mine, target = cls.relations_of(one), cls.states[cls._definition.number(other, "between")]
+        found = {"require": mine.require, "add": mine.add, "remove": mine.remove, "after": mine.after}
+        return tuple(name for name, states in found.items() if target in states)
+
+    def to_dict(cls) -> dict[str, object]:
+        """Return the schema as plain data, ready for JSON: `from_dict` makes an equal one of it.
+
+        Inherited states are written out. Exceptions and args classes are named, as ``module:name``. Relations are those
+        that were written, without what groups and error states imply.
+        """
+        return plain_schema(cls.__name__, cls.states, cls.groups)
+
+    def from_dict(cls, data: Mapping[str, object]) -> type[Schema]:
+        """Make a schema from what `to_dict` returned, which may have been through JSON; it inherits from this one.
+
+        Nothing is imported: modules of exceptions and args classes must have been.
+
+        Raises:
+          SchemaError: the data is not of that form, names what is not there, or contradicts itself.
+        """
+        name, members = read_schema(data, cls["Error"])
+        return cls.define(name, members)
+
+    def define(cls, name: str, states: Mapping[str, State[..., object] | Group]) -> type[Schema]:
         """Make a schema from data: a class called `name` that inherits from this one.
 
         Args:
           name: the name of the class, an identifier.
-          states: name -> state, in declaration order.
+          states: name -> state or group, in declaration order.
 
         Returns:
           The schema, checked and frozen as one that a class statement makes.
@@ -448,7 +619,7 @@ class SchemaMeta(type):
         if not (isinstance(name, str) and name.isidentifier()):
             raise SchemaError(f"{name!r} is no name for a schema: write an identifier")
         for key, state in states.items():
-            if not isinstance(state, State):
+            if not isinstance(state, (State, Group)):
                 raise SchemaError(f"{name}.{key} is {state!r}: write State(…)")
             if not (isinstance(key, str) and key.isidentifier() and _is_public(key)):
                 raise SchemaError(f"{name}.{key}: a state's name is an identifier without a leading underscore")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
+import operator
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import (
     Generic,
@@ -11,6 +13,7 @@ from typing import (
     NoReturn,
     ParamSpec,
     Protocol,
+    Self,
     TypeAlias,
     TypeVar,
     cast,
@@ -19,6 +22,7 @@ from typing import (
 
 import attrs
 
+from trsm._core._arguments import Arguments
 from trsm._core._errors import HandlerError, MutationError, SchemaError
 
 P = ParamSpec("P")
@@ -59,6 +63,8 @@ class Mark:
     then: State[..., object] | None = None
     timeout: float | None = None
     limit: int | None = None
+    watches: bool = False
+    """Whether it only watches: an ``on_enter`` of ``Error`` that handles no error."""
 
     def describe(self) -> str:
         """Return how the decorator was written, for messages."""
@@ -77,6 +83,28 @@ class Call(Generic[A_co]):
     """The instance of the state's args class; None where it has none."""
 
 
+@attrs.frozen
+class StateRelations:
+    """The states that a state names, or that name it, by relation; each in declaration order."""
+
+    require: tuple[State[..., object], ...]
+    add: tuple[State[..., object], ...]
+    remove: tuple[State[..., object], ...]
+    after: tuple[State[..., object], ...]
+
+
+class _Owner(Protocol):
+    """A schema, as its states see it."""
+
+    def relations_of(self, state: State[..., object]) -> StateRelations:
+        """Return the states that a state names."""
+        ...  # a protocol's method has no body to run
+
+    def _on_timeout_of(self, state: State[..., object]) -> State[..., object] | None:
+        """Return the state that comes when a state's timeout is over."""
+        ...
+
+
 @attrs.frozen(eq=False)
 class Properties:
     """What is declared of a state, as it was written."""
@@ -88,6 +116,10 @@ class Properties:
     add: tuple[str | State[..., object], ...] = ()
     remove: tuple[str | State[..., object], ...] = ()
     after: tuple[str | State[..., object], ...] = ()
+    tags: tuple[str, ...] = ()
+    timeout: float | None = None
+    on_timeout: tuple[str | State[..., object], ...] = ()
+    """The state that comes when `timeout` is over; empty, or one."""
 
 
 class State(Generic[P, A_co]):
@@ -105,13 +137,18 @@ class State(Generic[P, A_co]):
       add: states that it brings with it when it activates, where they fit.
       remove: states that cannot be active with it.
       after: states whose handlers run before its own.
+      tags: words of yours, one or several, by which ``X.tagged(…)`` finds states. Default: none.
       args: the class of its arguments (attrs, dataclass or any other callable). Default: none.
+      timeout: seconds after which an instance of the state is deactivated; a multi state that is called again goes on,
+        and so does its deadline. It runs on trio's clock; a bare `Engine` ignores it. Default: none.
+      on_timeout: a state that is added in that same mutation, or its name. Default: none.
 
     Each relation takes a state, the name of one declared anywhere in the same schema, or an iterable of them.
 
     Raises:
       SchemaError: a relation holds something that is neither a state nor a name; ``args`` cannot be called; a flag is
-        no bool. All else that can be wrong with a state is found when its class is made.
+        no bool; ``timeout`` is no positive number. All else that can be wrong with a state is found when its class
+        is made.
 
     Example::
 
@@ -121,12 +158,14 @@ class State(Generic[P, A_co]):
             Ready = State(auto=True, require=Connected)
     """
 
-    __slots__ = ("_args", "_lineage", "_name", "_owner", "_properties")
+    __slots__ = ("_args", "_arguments", "_lineage", "_name", "_owner", "_properties")
 
     _name: str | None
     _owner: type | None
     _properties: Properties
     _args: Callable[..., object] | None
+    _arguments: Arguments | None
+    """Read from the args class when the state is first called."""
     _lineage: State[..., object]
 
     @overload
@@ -140,6 +179,9 @@ class State(Generic[P, A_co]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> None: ...
 
     @overload
@@ -154,6 +196,9 @@ class State(Generic[P, A_co]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> None: ...
 
     def __init__(
@@ -167,6 +212,9 @@ class State(Generic[P, A_co]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> None:
         if args is not None and not callable(args):
             raise SchemaError(f"args={args!r} cannot be called: write the class of the state's arguments")
@@ -178,6 +226,8 @@ class State(Generic[P, A_co]):
             _targets("add", add),
             _targets("remove", remove),
             _targets("after", after),
+            _tags(tags),
+            *_timing(timeout, on_timeout, None, ()),
         )
         self._fill(properties, args, self)
 
@@ -187,6 +237,7 @@ class State(Generic[P, A_co]):
         put(self, "_owner", None)
         put(self, "_properties", properties)
         put(self, "_args", args)
+        put(self, "_arguments", None)
         put(self, "_lineage", lineage)
 
     def _declare(self, name: str | None, owner: type | None) -> None:
@@ -199,6 +250,20 @@ class State(Generic[P, A_co]):
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a state is frozen: {name} cannot be deleted")
+
+    def __copy__(self) -> Self:
+        return self  # a state is itself wherever it goes: in a copied args instance too
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[type | None, str]]:
+        """Pickle it as what it is called in its schema.
+
+        Raises:
+          SchemaError: it is not part of a schema (yet).
+        """
+        return operator.getitem, (self._owner, self.name)
 
     def __init_subclass__(cls) -> None:
         if cls.__module__ != __name__:
@@ -238,6 +303,38 @@ class State(Generic[P, A_co]):
         return self._properties.latch
 
     @property
+    def tags(self) -> tuple[str, ...]:
+        """Words by which ``X.tagged(…)`` finds it."""
+        return self._properties.tags
+
+    @property
+    def timeout(self) -> float | None:
+        """The seconds after which it is deactivated; None if it has no timeout."""
+        return self._properties.timeout
+
+    @property
+    def on_timeout(self) -> State[..., object] | None:
+        """The state that comes when its timeout is over, in the schema that declares it; None if there is none.
+
+        Raises:
+          SchemaError: it is not part of a schema (yet).
+        """
+        if self._owner is None:
+            raise SchemaError("this state has no timeout yet: declare it in the body of a Schema class")
+        return cast("_Owner", self._owner)._on_timeout_of(self)
+
+    @property
+    def relations(self) -> StateRelations:
+        """The states that it names, in the schema that declares it; what an error state implies is among them.
+
+        Raises:
+          SchemaError: it is not part of a schema (yet).
+        """
+        if self._owner is None:
+            raise SchemaError("this state has no relations yet: declare it in the body of a Schema class")
+        return cast("_Owner", self._owner).relations_of(self)
+
+    @property
     def args(self) -> Callable[..., A_co] | None:
         """The class of its arguments, or None."""
         return cast("Callable[..., A_co] | None", self._args)
@@ -257,7 +354,8 @@ class State(Generic[P, A_co]):
           args, kwargs: what the state's args class takes; nothing, where it has none.
 
         Raises:
-          MutationError: the arguments are not those of the state's args class.
+          MutationError: the arguments are not those of the state's args class, or not of their types, as far as that
+            can be seen: contents of containers are not looked through. The message names the field.
         """
         if self._args is None:
             if args or kwargs:
@@ -265,20 +363,9 @@ class State(Generic[P, A_co]):
                     f"{self} takes no arguments: declare {self} = State(args=…), or pass free keywords to the mutation"
                 )
             return cast("Call[A_co]", Call(self, None))
-        try:
-            signature = inspect.signature(self._args)
-        except (TypeError, ValueError):
-            # Some classes written in C show no signature: they say themselves what is wrong.
-            try:
-                return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
-            except TypeError as error:
-                raise MutationError(f"{self}(…): {error}") from error
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            takes = signature.replace(return_annotation=inspect.Signature.empty)
-            raise MutationError(f"{self}(…): {error}; it takes {takes}") from None
-        return cast("Call[A_co]", Call(self, self._args(*args, **kwargs)))
+        if self._arguments is None:
+            object.__setattr__(self, "_arguments", Arguments(self._args))
+        return cast("Call[A_co]", Call(self, cast("Arguments", self._arguments).instance(str(self), args, kwargs)))
 
     # ---- What can be made of it -------------------------------------------------------------------------------------
 
@@ -297,11 +384,15 @@ class State(Generic[P, A_co]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> State[P, A_co]:
         """Return this state with more relations, to be declared under the same name in a schema that inherits.
 
-        Relations that are given join the present ones; a flag that is given replaces the present one. Handlers and
-        mutations that name either of the two states mean both: they are of one lineage.
+        Relations that are given join the present ones; a flag, ``timeout`` or ``on_timeout`` that is given replaces the
+        present one, and ``timeout=math.inf`` lifts both. Handlers and mutations that name either of the two states mean
+        both: they are of one lineage.
 
         Raises:
           SchemaError: as `State` does.
@@ -316,6 +407,8 @@ class State(Generic[P, A_co]):
                 mine.add + _targets("add", add),
                 mine.remove + _targets("remove", remove),
                 mine.after + _targets("after", after),
+                mine.tags + _tags(tags),
+                *_timing(timeout, on_timeout, mine.timeout, mine.on_timeout),
             )
         )
 
@@ -329,10 +422,14 @@ class State(Generic[P, A_co]):
         add: Relation | None = None,
         remove: Relation | None = None,
         after: Relation | None = None,
+        tags: str | Iterable[str] | None = None,
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | tuple[()] | None = None,
     ) -> State[P, A_co]:
         """Return this state with other flags and relations in place of those given; the rest stays.
 
-        Like `extend`, but a relation that is given replaces the present one: ``remove=()`` clears it.
+        Like `extend`, but a relation that is given replaces the present one: ``remove=()`` clears it, and
+        ``on_timeout=()`` too.
 
         Raises:
           SchemaError: as `State` does.
@@ -347,6 +444,8 @@ class State(Generic[P, A_co]):
                 mine.add if add is None else _targets("add", add),
                 mine.remove if remove is None else _targets("remove", remove),
                 mine.after if after is None else _targets("after", after),
+                mine.tags if tags is None else _tags(tags),
+                *_timing(timeout, on_timeout, mine.timeout, mine.on_timeout),
             )
         )
 
@@ -495,6 +594,32 @@ def _flag(name: str, given: bool | None, present: bool) -> bool:
     return given
 
 
+def _tags(tags: str | Iterable[str]) -> tuple[str, ...]:
+    several = (tags,) if isinstance(tags, str) else tuple(tags)
+    for tag in several:
+        if not isinstance(tag, str) or not tag:
+            raise SchemaError(f"tags={tags!r}: {tag!r} is no tag: write words")
+    return tuple(dict.fromkeys(several))
+
+
+def _timing(
+    timeout: float | None,
+    on_timeout: object,
+    present: float | None,
+    present_on: tuple[str | State[..., object], ...],
+) -> tuple[float | None, tuple[str | State[..., object], ...]]:
+    """Return the timeout and what comes after it, from what is given and what is there; infinity lifts both."""
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise SchemaError(f"timeout={timeout!r}: write a positive number of seconds")
+    seconds = present if timeout is None else float(timeout)
+    is_lifted = seconds == math.inf
+    if on_timeout is None:
+        return (None, ()) if is_lifted else (seconds, present_on)
+    if not isinstance(on_timeout, (str, State)) and on_timeout != ():
+        raise SchemaError(f"on_timeout={on_timeout!r}: write a state or its name")
+    return (None if is_lifted else seconds), _targets("on_timeout", cast("Relation", on_timeout))
+
+
 def _targets(relation: str, value: Relation) -> tuple[str | State[..., object], ...]:
     """Return a relation's members as they were written."""
     targets: tuple[object, ...]
@@ -518,7 +643,7 @@ class ErrorState(State[[], None]):
 
     Args:
       catches: a subclass of `Exception`, or a tuple of them, matched as ``except*`` does: a group is split.
-      require, add, remove, after: as for `State`. What removes it is removed by it too.
+      require, add, remove, after, tags, timeout, on_timeout: as for `State`. What removes it is removed by it too.
 
     Raises:
       SchemaError: ``catches`` is something else: `BaseException` and its other children pass through every machine,
@@ -543,6 +668,9 @@ class ErrorState(State[[], None]):
         add: Relation = (),
         remove: Relation = (),
         after: Relation = (),
+        tags: str | Iterable[str] = (),
+        timeout: float | None = None,
+        on_timeout: str | State[..., object] | None = None,
     ) -> None:
         classes = catches if isinstance(catches, tuple) else (catches,)
         if not classes:
@@ -552,7 +680,16 @@ class ErrorState(State[[], None]):
                 raise SchemaError(f"catches={one!r}: an error state catches subclasses of Exception, and only those")
             if issubclass(one, BaseExceptionGroup):
                 raise SchemaError(f"catches={one.__name__}: a group is split and its members are matched; name those")
-        super().__init__(multi=True, require=require, add=add, remove=remove, after=after)
+        super().__init__(
+            multi=True,
+            require=require,
+            add=add,
+            remove=remove,
+            after=after,
+            tags=tags,
+            timeout=timeout,
+            on_timeout=on_timeout,
+        )
         object.__setattr__(self, "_catches", classes)
 
     def _derived(self, properties: Properties) -> ErrorState:

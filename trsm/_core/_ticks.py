@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import attrs
 
+from trsm._core._plan import Plan
 from trsm._core._schema import Definition
 from trsm._core._state import State, States
-
-Move = tuple[int, int]
-"""A state's number, and how far a transition moves its tick."""
 
 
 @attrs.frozen(repr=False)
@@ -52,6 +50,77 @@ class Ticks:
         """
         return all(self[state] % 2 for state in states)
 
+    def sum(self, *states: State[..., object]) -> int:
+        """Return the sum of the ticks of these states, of all if none is given: how much has happened to them.
+
+        Raises:
+          UnknownState: a state is not one of the machine's schema.
+        """
+        return sum(self[state] for state in states or self)
+
+    def filter(self, *states: State[..., object]) -> dict[State[..., object], int]:
+        """Return the ticks of these states alone, in the order given.
+
+        Raises:
+          UnknownState: a state is not one of the machine's schema.
+        """
+        return {state: self[state] for state in states}
+
+    def since(self, earlier: Ticks) -> dict[State[..., object], int]:
+        """Return by how far each tick has moved since an earlier picture, for those that have, in declaration order.
+
+        Raises:
+          TypeError: `earlier` is no `Ticks`, or that of another schema, unless one of the two inherits the other: what
+            only the heir has counts as 0 in the other.
+        """
+        states, mine, theirs = self._beside(earlier, "since")
+        pairs = zip(states, mine, theirs, strict=True)
+        return {state: here - there for state, here, there in pairs if here != there}
+
+    def until(self, later: Ticks) -> dict[State[..., object], int]:
+        """Return by how much each state's tick moves until a later picture. Otherwise as `since`."""
+        states, mine, theirs = self._beside(later, "until")
+        pairs = zip(states, mine, theirs, strict=True)
+        return {state: there - here for state, here, there in pairs if here != there}
+
+    def _beside(
+        self, other: object, doing: str
+    ) -> tuple[tuple[State[..., object], ...], tuple[int, ...], tuple[int, ...]]:
+        """Return the states of the larger schema of two, and the values of both in its order."""
+        mine = self._definition
+        if isinstance(other, Ticks):
+            theirs = other._definition
+            if theirs is mine:
+                return mine.states, self._values, other._values
+            if theirs.family[0] in mine.family:
+                return mine.states, self._values, other._within(mine)
+            if mine.family[0] in theirs.family:
+                return theirs.states, self._within(theirs), other._values
+        what = other._definition.name if isinstance(other, Ticks) else repr(other)
+        raise TypeError(f"ticks.{doing}(…): {what} is not the ticks of {mine.name}, as these are")
+
+    def _within(self, heir: Definition) -> tuple[int, ...]:
+        """Return the values in the order of a schema that inherits this one's; what is new there has 0."""
+        values = [0] * len(heir.states)
+        for state, value in zip(self._definition.states, self._values, strict=True):
+            if state._lineage in heir.numbers:
+                values[heir.numbers[state._lineage]] = value
+        return tuple(values)
+
+    def __le__(self, other: Ticks) -> bool:
+        _, mine, theirs = self._beside(other, "<=")
+        return all(here <= there for here, there in zip(mine, theirs, strict=True))
+
+    def __lt__(self, other: Ticks) -> bool:
+        return self <= other and not self >= other  # not by `!=`: equal ones of a schema and its heir differ
+
+    def __ge__(self, other: Ticks) -> bool:
+        _, mine, theirs = self._beside(other, ">=")
+        return all(here >= there for here, there in zip(mine, theirs, strict=True))
+
+    def __gt__(self, other: Ticks) -> bool:
+        return other < self
+
     @property
     def active_states(self) -> tuple[State[..., object], ...]:
         """The states that were active, in declaration order."""
@@ -66,21 +135,23 @@ class Ticks:
 class Journal:
     """What moved since a known vector, so that a transition can rebuild the ticks around it when they are read.
 
-    The machine starts a new journal every `length` transitions; a transition holds the journal that it was written to.
+    The machine starts a new journal when one is full; a transition holds the journal that it was written to.
     """
 
-    __slots__ = ("base", "moves")
+    __slots__ = ("base", "limit", "plans")
 
     def __init__(self, base: tuple[int, ...]) -> None:
         self.base = base
-        self.moves: list[tuple[Move, ...]] = []
+        self.plans: list[Plan] = []
+        self.limit = max(32, len(base))
+        """How many entries make it full: so many that a new base costs next to nothing for each."""
 
-    def at(self, position: int, more: tuple[Move, ...] = ()) -> tuple[int, ...]:
-        """Return the ticks after the first `position` entries, and then after `more`."""
+    def at(self, position: int, last: Plan | None = None) -> tuple[int, ...]:
+        """Return the ticks after the first `position` entries, and then after `last`."""
         values = list(self.base)
-        for moves in self.moves[:position]:
-            for state, distance in moves:
-                values[state] += distance
-        for state, distance in more:
-            values[state] += distance
+        for plan in [*self.plans[:position], *([] if last is None else [last])]:
+            for state in plan.flips:
+                values[state] += 1
+            for state in plan.repeats:
+                values[state] += 2
         return tuple(values)

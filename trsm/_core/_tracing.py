@@ -3,26 +3,132 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Protocol, cast
 
-from trsm._core._mutation import Result
+from trsm._core._mutation import QueuedMutation, Result
+from trsm._core._schema import Schema
 from trsm._core._state import State
+from trsm._core._ticks import Ticks
+from trsm._core._transition import Transition
+
+
+class Observed(Protocol):
+    """What tracers see of a machine or engine: it is the machine itself, and its methods may be called to look."""
+
+    @property
+    def id(self) -> str:
+        """Its name in messages."""
+        ...  # a protocol's property has no body to run
+
+    @property
+    def schema(self) -> type[Schema]:
+        """The schema class."""
+        ...
+
+    @property
+    def ticks(self) -> Ticks:
+        """The ticks of all states now."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has closed."""
+        ...
 
 
 class Tracer:
     """The base of tracers: each method is called when something happens, and does nothing unless overridden.
 
-    A tracer that raises is detached and logged; the machine goes on. Each method gets the machine's id first.
+    Each gets the machine first. A tracer looks and does not change: a mutation that it makes of the machine raises
+    `ReadOnly` there. A tracer that raises is detached and logged; the machine goes on. The transition of a mutation is
+    the same object in all methods, and what it knows grows: its ``tick`` moves when it is committed.
+
+    One mutation, in order: ``mutation_queued`` (only if it has to wait), ``resolved``, ``transition_started``,
+    ``handler_started`` and ``handler_ended`` of each negotiation handler, ``scope_ended``, ``committed``, handlers
+    again for each final handler, ``waiter_ended``, ``transition_ended``, and ``settled`` once nothing is left to do.
+    Tasks begin after that: no task runs before an outermost mutation has returned.
     """
 
-    def slow_handler(self, machine: str, handler: str, seconds: float) -> None:
+    # ---- Machines ---------------------------------------------------------------------------------------------------
+
+    def machine_opened(self, machine: Observed) -> None:
+        """Called when a machine has opened, or this tracer was attached to one that runs."""
+
+    def machine_closed(self, machine: Observed) -> None:
+        """Called when every state has left and mutations are canceled; tasks may still be cleaning up."""
+
+    def schema_changed(self, machine: Observed, before: type[Schema]) -> None:
+        """Called when ``extend_schema`` has given a machine another schema; `before` is what it had."""
+
+    def settled(self, machine: Observed) -> None:
+        """Called when what was asked, implied and automatic is all done, at the end of an outermost mutation."""
+
+    # ---- Transitions ------------------------------------------------------------------------------------------------
+
+    def mutation_queued(self, machine: Observed, mutation: QueuedMutation) -> None:
+        """Called when a mutation was made inside a transition and waits for its turn."""
+
+    def resolved(self, machine: Observed, transition: Transition, is_accepted: bool) -> None:
+        """Called when the consensus has judged a mutation; if it refused, ``transition_ended`` follows at once."""
+
+    def transition_started(self, machine: Observed, transition: Transition) -> None:
+        """Called before negotiation."""
+
+    def committed(self, machine: Observed, transition: Transition) -> None:
+        """Called when active states and ticks have changed, before any final handler."""
+
+    def transition_ended(self, machine: Observed, transition: Transition, result: Result) -> None:
+        """Called when a mutation was executed, its handlers included, or canceled; then ``result.reason`` says why."""
+
+    # ---- Handlers and tasks -----------------------------------------------------------------------------------------
+
+    def handler_started(self, machine: Observed, transition: Transition, handler: str) -> None:
+        """Called before a sync handler; `handler` is its qualified name. Dry runs (``t.dry_run``) are told too."""
+
+    def handler_ended(
+        self, machine: Observed, transition: Transition, handler: str, error: BaseException | None
+    ) -> None:
+        """Called after a sync handler; `error` is what it raised."""
+
+    def slow_handler(self, machine: Observed, handler: str, seconds: float) -> None:
         """Called when a sync handler took longer than ``handler_budget`` seconds: it blocked every task."""
 
-    def unstable(self, machine: str, states: tuple[State[..., object], ...]) -> None:
-        """Called when a second automatic round would still change `states`, after a drain has settled."""
+    def task_started(self, machine: Observed, transition: Transition, task: str) -> None:
+        """Called when a state's task begins to run; `transition` is what activated its state.
 
-    def then_refused(self, machine: str, state: State[..., object], result: Result) -> None:
+        A task that never comes to that, since its state has left before, is not told.
+        """
+
+    def task_ended(self, machine: Observed, transition: Transition, task: str, error: BaseException | None) -> None:
+        """Called when a state's task has ended; `error` is what it raised, cancellation included."""
+
+    def then_refused(self, machine: Observed, state: State[..., object], result: Result) -> None:
         """Called when the ``then=`` of a task was not executed; it is logged as a warning too."""
+
+    def timeout_refused(self, machine: Observed, state: State[..., object], result: Result) -> None:
+        """Called when a state whose ``timeout`` was over could not be deactivated; it is logged as a warning too."""
+
+    # ---- Waiters and scopes -----------------------------------------------------------------------------------------
+
+    def waiter_subscribed(self, machine: Observed, waiter: object) -> None:
+        """Called when a waiter was made that has to wait; a ``watch()`` too. One composed of others is not told."""
+
+    def waiter_ended(self, machine: Observed, waiter: object) -> None:
+        """Called when what a waiter waits for has come true, or it has failed."""
+
+    def scope_entered(self, machine: Observed, state: State[..., object]) -> None:
+        """Called when a ``while_active`` or ``while_inactive`` scope was entered, over from the start or not."""
+
+    def scope_ended(self, machine: Observed, state: State[..., object], reason: str) -> None:
+        """Called when the scopes of a state were cancelled, with the reason that they were given: once for them all.
+
+        By a transition, by closing, or as they were entered; a scope that was left before that is not told.
+        """
+
+    # ---- What should not be -----------------------------------------------------------------------------------------
+
+    def unstable(self, machine: Observed, states: tuple[State[..., object], ...]) -> None:
+        """Called when a second automatic round would still change `states`, after a drain has settled."""
 
 
 def checked_tracers(tracers: object) -> tuple[Tracer, ...]:

@@ -1,0 +1,141 @@
+"""An expense claim that a human approves within a deadline, and that survives a restart.
+
+    python examples/expense_approval.py FILE --submit NAME AMOUNT PURPOSE [--deadline SECONDS]
+    python examples/expense_approval.py FILE
+
+The first line submits a claim, the second goes on with it. Both wait for somebody who types ``approve NAME`` or
+``reject NAME REASON…``. The claim is a machine, kept in FILE as a snapshot: stop the program as you like, pull the plug
+if you like, start it again, and it goes on. The deadline is the timeout of a state; what was left of it is in the
+snapshot too, and the time for which the program did not run is taken off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import attrs
+import trio
+
+import trsm
+from trsm import Schema, State
+
+
+@attrs.frozen
+class Claim:
+    name: str
+    amount: float = attrs.field(validator=attrs.validators.gt(0))
+    purpose: str
+
+
+@attrs.frozen
+class Decision:
+    name: str
+    reason: str = ""
+
+
+class Expense(Schema):
+    Submitted = State(args=Claim, latch=True)  # the arguments of active states are part of a snapshot
+    Waiting = State(require=Submitted, timeout=7 * 24 * 3600, on_timeout="Expired")
+    Approved = State(args=Decision, require=Submitted, latch=True)  # latched: the first decision stands
+    Rejected = State(args=Decision, require=Submitted, latch=True)
+    Expired = State(require=Submitted, latch=True)
+    stage = trsm.exclusive(Waiting, Approved, Rejected, Expired)  # each of them removes the others
+    Alone = State()  # nobody is there any more who could decide
+
+
+class Handlers:
+    claim: Claim
+
+    @Expense.Approved.can_enter
+    def is_somebody_else(self, t: trsm.Transition) -> bool:
+        return t.args_of(Expense.Approved).name != self.claim.name
+
+    @Expense.Waiting.task  # restarted with the machine; cancelled when the claim is decided, or its time is over
+    async def ask(self, t: trsm.Transition) -> None:
+        self.claim = (await t.machine.when(Expense.Submitted)).args_of(Expense.Submitted)
+        print(f"waiting: {self.claim.name} wants {self.claim.amount:.2f} for {self.claim.purpose}", flush=True)
+        typed = b""
+        # In a thread, which is left behind when the task is cancelled: nobody can take back a read that waits.
+        while read := await trio.to_thread.run_sync(os.read, 0, 4096, abandon_on_cancel=True):
+            *lines, typed = (typed + read).split(b"\n")
+            for line in lines:
+                self.obey(t.machine, line.decode(errors="replace").split())
+        t.machine.add(Expense.Alone)
+
+    def obey(self, machine: trsm.Machine, words: list[str]) -> None:
+        match words:
+            case ["approve", name]:
+                if not machine.add(Expense.Approved(name=name)):
+                    print(f"{name} cannot approve a claim of {self.claim.name}", flush=True)
+            case ["reject", name, *reason]:
+                machine.add(Expense.Rejected(name=name, reason=" ".join(reason)))
+            case _:
+                print("type approve NAME, or reject NAME REASON…", flush=True)
+
+
+def save(machine: trsm.Machine, path: Path) -> None:
+    """Write a file that is whole at any moment: the old one or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump({"saved": time.time(), "machine": machine.snapshot()}, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def load(path: Path) -> dict[str, object]:
+    """Read a snapshot, and take off its timeouts the time that has gone by."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        away = max(0.0, time.time() - read["saved"])
+        snapshot: dict[str, object] = read["machine"]
+        snapshot["timeouts"] = {name: max(0.0, left - away) for name, left in read["machine"]["timeouts"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError("this is no claim that was kept here") from None
+    return snapshot
+
+
+async def main(path: Path, claim: Claim | None, deadline: float | None) -> int:
+    class Timed(Expense):  # the schema of this run: as above, with the deadline that was asked for
+        Waiting = Expense.Waiting.extend(timeout=deadline)
+
+    snapshot = None if claim else load(path)
+    async with trsm.open_machine(Timed, Handlers(), id=path.name, snapshot=snapshot) as machine:
+        if claim:
+            machine.add(Expense.Submitted(claim.name, claim.amount, claim.purpose))
+            machine.add(Expense.Waiting)
+            save(machine, path)
+        await machine.when_any(Expense.Approved, Expense.Rejected, Expense.Expired, Expense.Alone)
+        if machine.is_active(Expense.Waiting):
+            print("still waiting")
+            return 1
+        save(machine, path)  # before anybody is told
+        for stage in (Expense.Approved, Expense.Rejected):
+            if machine.is_active(stage):
+                decision = (await machine.when(stage)).args_of(stage)
+                print(f"{stage.name.lower()} by {decision.name}{decision.reason and ': ' + decision.reason}")
+        if machine.is_active(Expense.Expired):
+            print("expired: nobody has decided in time")
+        return 0 if machine.is_active(Expense.Approved) else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Wait for a human who approves an expense claim.")
+    parser.add_argument("file", type=Path, metavar="FILE", help="where the claim is kept")
+    parser.add_argument("--submit", nargs=3, metavar=("NAME", "AMOUNT", "PURPOSE"))
+    parser.add_argument("--deadline", type=float, help="seconds (default: a week)")
+    given = parser.parse_args()
+    try:
+        claim = Claim(given.submit[0], float(given.submit[1]), given.submit[2]) if given.submit else None
+        if claim and given.file.exists():
+            parser.error(f"{given.file} is there already: go on with it, or choose another file")
+        sys.exit(trio.run(main, given.file, claim, given.deadline))
+    except (OSError, ValueError, trsm.TrsmError) as error:
+        parser.error(f"{given.file}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # what has been decided is in the file

@@ -1,0 +1,717 @@
+"""Snapshots: a machine as plain data, and one that goes on as the original would have (row 25, issue 3)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import json
+import math
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trsm
+from trsm import Engine, ErrorState, Machine, RestoredError, Schema, SnapshotError, State, Transition
+
+
+@attrs.frozen
+class Fetch:
+    url: str
+    retries: int = 3
+    _tags: list[str] = attrs.field(factory=list)
+    seen: dict[str, float | None] = attrs.field(factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wait:
+    seconds: float = 0.5
+
+
+class Job(Schema):
+    Idle = State(remove=("Fetching", "Waiting"))
+    Fetching = State(args=Fetch, remove="Idle")
+    Waiting = State(args=Wait, remove="Idle", timeout=10, on_timeout="Idle")
+    Beat = State(multi=True, timeout=7)
+    Healthy = State(auto=True, require=Fetching)
+    Done = State(latch=True)
+    ErrNet = ErrorState(catches=OSError)
+
+
+def through_json(snapshot: dict[str, object]) -> dict[str, object]:
+    """Return what a snapshot is after it was a file."""
+    return cast("dict[str, object]", json.loads(json.dumps(snapshot, allow_nan=False)))
+
+
+def taken() -> dict[str, object]:
+    """Return a snapshot with something in each field."""
+    engine = Engine(Job)
+    engine.add(Job.Idle)
+    engine.add(Job.Fetching(url="https://a", tags=["x"], seen={"y": None}))
+    engine.add(Job.Beat)
+    with contextlib.suppress(ExceptionGroup):
+        engine.add_error(ValueError("what"))
+    return through_json(engine.snapshot())
+
+
+# ---- What comes back ------------------------------------------------------------------------------------------------
+
+
+def test_what_a_snapshot_holds() -> None:
+    """Plain data: version, schema, fingerprint, ticks, the arguments of active states, what is left, and the error."""
+    snapshot = taken()
+    fingerprint = snapshot.pop("fingerprint")
+    assert isinstance(fingerprint, str)
+    assert len(fingerprint) == 64
+    assert snapshot == {
+        "trsm": 1,
+        "schema": "Job",
+        "tick": 5,
+        "ticks": {"Idle": 2, "Fetching": 1, "Waiting": 0, "Beat": 1, "Healthy": 1, "Done": 0, "ErrNet": 0, "Error": 1},
+        "args": {"Fetching": {"url": "https://a", "retries": 3, "tags": ["x"], "seen": {"y": None}}},
+        "timeouts": {},
+        "error": {"type": "ValueError", "text": "what"},
+    }
+
+
+def test_a_restored_engine_is_what_it_was() -> None:
+    """Ticks, active states, the machine's tick, arguments and the error; a second snapshot is the same."""
+    snapshot = taken()
+    engine = Engine(Job, snapshot=snapshot)
+    assert [engine.tick(state) for state in Job.states] == [2, 1, 0, 1, 1, 0, 0, 1]
+    assert engine.active_states == (Job.Fetching, Job.Beat, Job.Healthy, Job.Error)
+    last = engine.last_transition
+    assert (last.kind, last.tick, last.called, last.error) == ("open", 5, (), None)
+    assert last.entering == (Job.Fetching, Job.Beat, Job.Healthy)
+    assert last.args_of(Job.Fetching) == Fetch("https://a", 3, ["x"], {"y": None})
+    assert last.before == last.after == engine.ticks
+    assert isinstance(engine.error, RestoredError)
+    assert str(engine.error) == "ValueError: what"
+    assert through_json(engine.snapshot()) == snapshot
+    engine.remove(Job.Fetching)
+    assert engine.last_transition.tick == 6
+    assert engine.active_states == (Job.Beat, Job.Error)
+    engine.remove(Job.Error)
+    assert engine.error is None
+
+
+def test_a_snapshot_shares_nothing_with_the_machine() -> None:
+    """What is changed in it later changes no argument."""
+    engine = Engine(Job)
+    engine.add(Job.Fetching(url="u", tags=["x"]))
+    snapshot = engine.snapshot()
+    cast("dict[str, dict[str, list[str]]]", snapshot["args"])["Fetching"]["tags"].append("y")
+    assert engine.last_transition is not None
+    assert cast("dict[str, dict[str, object]]", engine.snapshot()["args"])["Fetching"]["tags"] == ["x"]
+
+
+def test_an_error_with_a_module_of_its_own_is_named_with_it() -> None:
+    """The type's name says where it lives, where that is not the builtins."""
+    engine = Engine(Job)
+    with pytest.raises(ExceptionGroup):
+        engine.add_error(json.JSONDecodeError("bad", "x", 0))
+    assert engine.snapshot()["error"] == {
+        "type": "json.decoder.JSONDecodeError",
+        "text": "bad: line 1 column 1 (char 0)",
+    }
+
+
+def test_nothing_has_happened_yet() -> None:
+    """A snapshot of a fresh machine restores a fresh machine."""
+    engine = Engine(Job, snapshot=through_json(Engine(Job).snapshot()))
+    assert engine.active_states == ()
+    assert engine.last_transition.tick == 0
+    assert engine.last_transition.entering == ()
+    assert engine.add(Job.Idle).executed
+
+
+def test_arguments_that_nobody_passed_are_the_defaults_again() -> None:
+    """A state that came without a call has its class's defaults, before and after."""
+    engine = Engine(Job)
+    engine.add(Job.Waiting)
+    assert engine.snapshot()["args"] == {}
+    assert Engine(Job, snapshot=engine.snapshot()).last_transition.args_of(Job.Waiting) == Wait()
+
+
+def test_of_a_multi_state_the_call_that_began_the_instance_is_kept() -> None:
+    """What it was called with again belongs to the tasks of those calls."""
+
+    class Multi(Schema):
+        Foo = State(multi=True, args=Wait)
+
+    engine = Engine(Multi)
+    engine.add(Multi.Foo(seconds=1))
+    engine.add(Multi.Foo(seconds=2))
+    assert engine.snapshot()["args"] == {"Foo": {"seconds": 1}}
+    assert engine.snapshot()["ticks"] == {"Foo": 3, "Error": 0}
+
+
+async def test_tasks_of_active_states_are_started_and_nothing_is_replayed() -> None:
+    """A task finds its arguments in ``t.args_of``, an error's task its error in ``t.error``; no ``on_enter`` runs."""
+    log: list[object] = []
+
+    class Handlers:
+        @Job.Fetching.on_enter
+        def entered(self, t: Transition) -> None:
+            log.append("on_enter")
+
+        @Job.Fetching.task(then=Job.Done)
+        async def fetch(self, t: Transition) -> None:
+            log.append((t.kind, t.args_of(Job.Fetching).url, t.error))
+
+        @Job.Error.task
+        async def report(self, t: Transition) -> None:
+            log.append(str(t.error))
+
+        @Job.Idle.task
+        async def idle(self, t: Transition) -> None:
+            raise AssertionError("it is inactive")
+
+    async with trsm.open_machine(Job, Handlers(), snapshot=taken()) as machine:
+        assert log == []
+        await machine.when(Job.Done)
+        await wait_all_tasks_blocked()
+        assert sorted(map(str, log)) == sorted(["('open', 'https://a', None)", "ValueError: what"])
+        source = machine.last_transition.source
+        assert source is not None
+        assert (source.kind, source.tick) == ("open", 5)
+
+
+async def test_waiters_of_a_restored_machine() -> None:
+    """What is active holds at once, with the restored transition."""
+    async with trsm.open_machine(Job, snapshot=taken()) as machine:
+        assert await machine.when(Job.Fetching) is machine.last_transition
+        assert (await machine.when(Job.Error)).error is machine.error
+        assert await machine.when_tick(Job.Idle, 2) is machine.last_transition
+
+
+async def test_restored_scopes_end_with_their_state() -> None:
+    """The restored instance is an instance like any other."""
+    async with trsm.open_machine(Job, snapshot=taken()) as machine:
+        with machine.while_active(Job.Fetching) as scope:
+            machine.remove(Job.Fetching)
+            await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
+
+
+async def test_what_was_left_of_a_timeout_is_left(autojump_clock: MockClock) -> None:
+    """The deadline goes on, however long the machine was away."""
+    async with trsm.open_machine(Job) as machine:
+        machine.add(Job.Waiting)
+        await trio.sleep(4)
+        machine.add(Job.Beat)
+        snapshot = through_json(machine.snapshot())
+    assert snapshot["timeouts"] == {"Waiting": 6, "Beat": 7}
+    await trio.sleep(1000)
+    async with trsm.open_machine(Job, snapshot=snapshot) as machine:
+        start = trio.current_time()
+        source = (await machine.when(Job.Idle)).source
+        assert trio.current_time() - start == pytest.approx(6)
+        assert source is not None
+        assert (source.kind, source.handler) == ("open", "timeout of Waiting (10 s)")
+        await machine.when_not(Job.Beat)
+        assert trio.current_time() - start == pytest.approx(7)
+
+
+async def test_a_timeout_that_is_due_rings_after_the_restore(mock_clock: MockClock) -> None:
+    """Nothing is left, and nothing less."""
+    async with trsm.open_machine(Job) as machine:
+        machine.add(Job.Waiting)
+        mock_clock.jump(11)
+        snapshot = machine.snapshot()
+        assert snapshot["timeouts"] == {"Waiting": 0}
+    async with trsm.open_machine(Job, snapshot=snapshot) as machine:
+        assert Job.Waiting in machine
+        await machine.when(Job.Idle)
+
+
+async def test_a_timeout_that_was_refused_is_not_tried_again(autojump_clock: MockClock) -> None:
+    """The state stays, in the restored machine as in the original."""
+
+    @Job.Waiting.can_exit
+    def never(t: Transition) -> bool:
+        return False
+
+    async with trsm.open_machine(Job, never) as machine:
+        machine.add(Job.Waiting)
+        await trio.sleep(20)
+        snapshot = through_json(machine.snapshot())
+        assert snapshot["timeouts"] == {"Waiting": None}
+    async with trsm.open_machine(Job, snapshot=snapshot) as machine:
+        await trio.sleep(100)
+        assert Job.Waiting in machine
+        assert machine.remove(Job.Waiting)
+
+
+async def test_a_snapshot_of_an_engine_has_whole_timeouts(autojump_clock: MockClock) -> None:
+    """An engine has no clock: the time starts with the machine that is restored."""
+    engine = Engine(Job)
+    engine.add(Job.Waiting)
+    async with trsm.open_machine(Job, snapshot=engine.snapshot()) as machine:
+        await machine.when(Job.Idle)
+        assert trio.current_time() == pytest.approx(10)
+
+
+async def test_a_started_child_is_restored_too(autojump_clock: MockClock) -> None:
+    """In the nursery of its ancestor, with its tasks and timeouts."""
+    log: list[str] = []
+
+    @Job.Fetching.task
+    async def fetch(t: Transition) -> None:
+        log.append(t.args_of(Job.Fetching).url)
+
+    async with trsm.open_machine(Job) as machine:
+        child = machine.start_child(Job, snapshot=taken())
+        assert child.is_active(Job.Fetching, Job.Beat)
+        other = machine.start_child(Job, fetch, snapshot=child.snapshot())
+        await other.when_not(Job.Beat)
+        assert trio.current_time() == pytest.approx(7)
+        assert log == ["https://a"]
+        with pytest.raises(SnapshotError):
+            machine.start_child(Job, snapshot={})
+        assert machine.children == (child, other)
+
+
+async def test_a_bad_snapshot_opens_nothing() -> None:
+    """The block is not entered, and no task is left behind."""
+    with pytest.raises(SnapshotError):
+        async with trsm.open_machine(Job, snapshot={"trsm": 1}):
+            raise AssertionError
+
+
+# ---- Other schemas --------------------------------------------------------------------------------------------------
+
+
+def test_a_schema_that_knows_every_state_takes_the_snapshot() -> None:
+    """Those that are new are inactive; ticks keep their names, wherever they are declared."""
+
+    class First(Schema):
+        New = State()
+
+    class Larger(First, Job):
+        Newer = State(auto=True)
+
+    engine = Engine(Larger, snapshot=taken())
+    assert engine.active_states == (Larger.Fetching, Larger.Beat, Larger.Healthy, Larger.Error)
+    assert (engine.tick(Larger.New), engine.tick(Larger.Newer), engine.tick(Larger.Idle)) == (0, 0, 2)
+
+
+def test_a_schema_without_one_of_the_states_refuses_it() -> None:
+    """Even if that was inactive."""
+
+    class Smaller(Schema):
+        Idle = State()
+
+    engine = Engine(Job)
+    engine.add(Job.Idle)
+    with pytest.raises(SnapshotError, match=r"ticks.Fetching: it was taken of Job, and Smaller has no state Fetching"):
+        Engine(Smaller, snapshot=engine.snapshot())
+
+
+def test_a_schema_whose_relations_forbid_the_active_states_refuses_it() -> None:
+    """No relation is ever broken, not even by a restore."""
+
+    class Strict(Job):
+        Fetching = Job.Fetching.extend(remove="Beat")
+
+    with pytest.raises(SnapshotError, match=r"ticks.Fetching=1: Fetching is active, and removes Beat, which is too"):
+        Engine(Strict, snapshot=taken())
+
+    class Needy(Job):
+        Beat = Job.Beat.extend(require="Done")
+
+    with pytest.raises(SnapshotError, match=r"ticks.Beat=1: Beat is active, and requires Done, which is not"):
+        Engine(Needy, snapshot=taken())
+
+
+async def test_a_schema_with_other_timeouts(autojump_clock: MockClock) -> None:
+    """One that is shorter now cuts what was left; one that is gone is forgotten; one that is new is whole."""
+
+    class Other(Job):
+        Waiting = Job.Waiting.extend(timeout=2)
+        Beat = Job.Beat.extend(timeout=math.inf)
+        Done = Job.Done.replace(latch=False, timeout=3)
+
+    async with trsm.open_machine(Job) as machine:
+        machine.add(Job.Waiting, Job.Beat, Job.Done)
+        snapshot = machine.snapshot()
+    async with trsm.open_machine(Other, snapshot=snapshot) as machine:
+        start = trio.current_time()
+        assert machine.snapshot()["timeouts"] == {"Waiting": 2, "Done": 3}
+        await machine.when_not(Other.Done)
+        assert trio.current_time() - start == pytest.approx(3)
+        await trio.sleep(10)
+        assert Other.Beat in machine
+
+
+def test_a_schema_of_another_name_that_behaves_the_same() -> None:
+    """The fingerprint is of behaviour: a renamed schema takes what was whole."""
+    Again = Schema.from_dict(Job.to_dict())
+    assert Engine(Again).snapshot()["fingerprint"] == Engine(Job).snapshot()["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Beat": Job.Beat.extend(after="Idle")},
+        {"Beat": Job.Beat.extend(timeout=8)},
+        {"Idle": Job.Idle.extend(latch=True)},
+        {"Other": State()},
+    ],
+    ids=["relation", "timeout", "flag", "state"],
+)
+def test_the_fingerprint_tells_schemas_apart(change: dict[str, State[..., object]]) -> None:
+    """Relations, timeouts, flags and states are all in it."""
+    Other = Job.define("Other", change)
+    assert Engine(Other).snapshot()["fingerprint"] != Engine(Job).snapshot()["fingerprint"]
+
+
+# ---- When it cannot be taken ----------------------------------------------------------------------------------------
+
+
+async def test_in_a_transition() -> None:
+    """Half of something is nothing: refused in handlers of both kinds, in predicates, and with a queue."""
+    refused: list[str] = []
+
+    def attempt(machine: Machine) -> None:
+        with pytest.raises(SnapshotError, match=r"in a transition.*take it when the mutation has returned") as caught:
+            machine.snapshot()
+        refused.append(str(caught.value))
+
+    class Handlers:
+        @Job.Idle.can_enter
+        def ask(self, t: Transition) -> bool:
+            attempt(t.machine)
+            return True
+
+        @Job.Idle.on_enter
+        def act(self, t: Transition) -> None:
+            attempt(t.machine)
+            t.machine.add(Job.Done)
+            attempt(t.machine)
+
+    async with trsm.open_machine(Job, Handlers()) as machine:
+        machine.add(Job.Idle)
+        machine.when_query(lambda ticks: attempt(machine) or True)  # type: ignore[func-returns-value]
+        machine.snapshot()
+    assert len(refused) == 4
+
+
+async def test_of_a_closed_machine() -> None:
+    """Its states have left."""
+    async with trsm.open_machine(Job, id="m") as machine:
+        machine.add(Job.Idle)
+    with pytest.raises(SnapshotError, match="machine 'm' is closed, and its states have left: take it before"):
+        machine.snapshot()
+
+
+async def test_from_another_thread() -> None:
+    """It has to be the machine's own."""
+    async with trsm.open_machine(Job) as machine:
+        with pytest.raises(trsm.WrongThread, match="snapshot of machine"):
+            await trio.to_thread.run_sync(machine.snapshot)
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+circle: list[object] = []
+circle.append(circle)
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (b"bytes", "Foo.value is b'bytes'"),
+        ((1, 2), r"Foo.value is \(1, 2\)"),
+        (Colour.RED, "Foo.value is <Colour.RED"),
+        (math.nan, "Foo.value is nan"),
+        (math.inf, "Foo.value is inf"),
+        ({1: 2}, r"Foo.value is \{1: 2\}"),
+        ([0, [1, {2}]], r"Foo.value\[1\]\[1\] is \{2\}"),
+        ({"a": {"b": object}}, r"Foo.value\['a'\]\['b'\] is <class 'object'>"),
+        (circle, "Foo.value holds itself, or is nested too deep"),
+    ],
+)
+def test_arguments_that_json_would_not_give_back(value: object, where: str) -> None:
+    """Refused when the snapshot is taken, by the name of the field."""
+
+    @attrs.frozen
+    class Any:
+        value: object
+
+    Any_ = Schema.define("X", {"Foo": State(args=Any)})
+    engine = Engine(Any_)
+    engine.add(cast("Callable[..., trsm.Call[object]]", Any_["Foo"])(value=value))
+    with pytest.raises(SnapshotError, match=where):
+        engine.snapshot()
+
+
+@pytest.mark.parametrize("value", [None, True, 0, -1.5, "", [], {}, [None, {"a": [1, "b"]}], 10**30])
+def test_arguments_that_json_gives_back(value: object) -> None:
+    """All that JSON has comes back as it was."""
+
+    @dataclasses.dataclass
+    class Any:
+        value: object
+        half: object = dataclasses.field(init=False, default=1)
+
+    X = Schema.define("X", {"Foo": State(args=Any)})
+    engine = Engine(X)
+    engine.add(cast("Callable[..., trsm.Call[object]]", X["Foo"])(value=value))
+    restored = Engine(X, snapshot=through_json(engine.snapshot()))
+    assert restored.last_transition.args_of(X["Foo"]) == Any(value)
+
+
+def test_args_classes_whose_fields_cannot_be_told() -> None:
+    """Neither an attrs class nor a dataclass; made by a function; an instance of a subclass."""
+
+    class Plain:
+        pass
+
+    def made() -> Wait:
+        return Wait()
+
+    @dataclasses.dataclass(frozen=True)
+    class Longer(Wait):
+        more: int = 0
+
+    for args, message in (
+        (Plain, "of .*Plain, which is neither an attrs class nor a dataclass"),
+        (made, r"a snapshot takes instances of Foo's own args class alone"),
+    ):
+        X = Schema.define("X", {"Foo": State(args=cast("Callable[[], object]", args))})
+        engine = Engine(X)
+        engine.add(cast("Callable[..., trsm.Call[object]]", X["Foo"])())
+        with pytest.raises(SnapshotError, match=message):
+            engine.snapshot()
+
+    X = Schema.define("X", {"Foo": State(args=Wait)})
+    engine = Engine(X)
+    engine.add(trsm.Call(X["Foo"], Longer()))
+    with pytest.raises(SnapshotError, match="Foo's own args class alone"):
+        engine.snapshot()
+
+
+def test_arguments_that_do_not_come_back_from_their_fields() -> None:
+    """A converter that changes what it is given twice, and a class that does not take its own fields."""
+
+    @attrs.frozen
+    class Doubled:
+        value: int = attrs.field(converter=lambda value: value * 2)
+
+    @attrs.frozen
+    class Once:
+        value: int = attrs.field()
+
+        @value.validator
+        def check(self, attribute: object, value: int) -> None:
+            if used:
+                raise ValueError("only once")
+            used.append(value)
+
+    used: list[int] = []
+    for args, message in (
+        (Doubled, "arguments of Foo do not come back from their fields: value was 6, and would be 12"),
+        (Once, "arguments of Foo cannot be made again from their fields: only once"),
+    ):
+        X = Schema.define("X", {"Foo": State(args=cast("Callable[[int], object]", args))})
+        engine = Engine(X)
+        engine.add(cast("Callable[..., trsm.Call[object]]", X["Foo"])(3))
+        with pytest.raises(SnapshotError, match=message):
+            engine.snapshot()
+
+
+def test_arguments_that_change_their_kind_when_made_again() -> None:
+    """A field that turns into what JSON does not have is named."""
+
+    @attrs.frozen
+    class Sly:
+        value: object = attrs.field(converter=lambda value: (value,) if value == 1 else 1)
+
+    X = Schema.define("X", {"Foo": State(args=Sly)})
+    engine = Engine(X)
+    engine.add(cast("Callable[..., trsm.Call[object]]", X["Foo"])(2))
+    with pytest.raises(SnapshotError, match=r"Foo.value is \(1,\)"):
+        engine.snapshot()
+
+
+# ---- What is no snapshot --------------------------------------------------------------------------------------------
+
+
+def put(snapshot: dict[str, object], *path: object) -> dict[str, object]:
+    """Return a snapshot with something else in one place."""
+    *way, last, value = path
+    place = snapshot
+    for step in way:
+        place = cast("dict[str, dict[str, object]]", place)[cast("str", step)]
+    place[cast("str", last)] = value
+    return snapshot
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (("trsm", 2), "trsm=2: this version of trsm reads snapshots of form 1"),
+        (("trsm", "1"), "trsm='1' is no whole number"),
+        (("schema", 3), "schema=3 is no string"),
+        (("fingerprint", None), "fingerprint=None is no string"),
+        (("tick", -1), "tick=-1 is no whole number, 0 or more"),
+        (("tick", 5.0), "tick=5.0 is no whole number"),
+        (("tick", True), "tick=True is no whole number"),
+        (("ticks", []), r"ticks is a mapping of names, and this is \[\]"),
+        (("ticks", "Idel", 3), "ticks.Idel: it was taken of Job, and Job has no state Idel: did you mean 'Idle'"),
+        (("ticks", "Idle", "2"), "ticks.Idle='2' is no tick"),
+        (("ticks", "Idle", True), "ticks.Idle=True is no tick"),
+        (("ticks", "Idle", -2), "ticks.Idle=-2 is no tick"),
+        (("ticks", "Idle", 12), r"ticks.Idle=12: 5 transitions \(tick\) cannot move a tick that far"),
+        (("ticks", "Idle", 3), "ticks.Idle=3: Idle is active, and removes Fetching, which is too"),
+        (("ticks", "Fetching", 2), "ticks.Healthy=1: Healthy is active, and requires Fetching, which is not"),
+        (("args", {}), "args.Fetching is missing: Fetching is active, and needs url"),
+        (("args", "Waiting", {}), "args.Waiting: Waiting is inactive, as its tick is even"),
+        (("args", "Beat", {}), "args.Beat: Beat takes no arguments in Job"),
+        (("args", "Nope", {}), "args.Nope: .* has no state Nope"),
+        (("args", "Fetching", 3), "args.Fetching is a mapping of names, and this is 3"),
+        (("args", "Fetching", {1: 2}), "args.Fetching is a mapping of names, and 1 is none"),
+        (("args", "Fetching", "uri", "x"), r"args.Fetching: Fetching\(…\): got an unexpected keyword argument 'uri'"),
+        (("args", "Fetching", "url", 3), r"args.Fetching: Fetching\(url=3\): url is str, and this is int"),
+        (("args", "Fetching", {}), r"args.Fetching: Fetching\(…\): missing a required argument: 'url'"),
+        (("timeouts", "Beat", -1), "timeouts.Beat=-1 is no number of seconds, 0 or more, nor null"),
+        (("timeouts", "Beat", "3"), "timeouts.Beat='3' is no number of seconds"),
+        (("timeouts", "Beat", True), "timeouts.Beat=True is no number of seconds"),
+        (("timeouts", "Beat", math.nan), "timeouts.Beat=nan is no number of seconds"),
+        (("timeouts", "Beat", 8), "timeouts.Beat=8: its whole timeout is 7 s"),
+        (("timeouts", "Healthy", 1), "timeouts.Healthy=1: it has no timeout"),
+        (("timeouts", "Waiting", 1), "timeouts.Waiting: Waiting is inactive"),
+        (
+            ("error", {"type": "ValueError"}),
+            r"error=\{'type': 'ValueError'\}: it is null, or has a 'type' and a 'text'",
+        ),
+        (("error", {"type": 1, "text": ""}), "it is null, or has a 'type' and a 'text', both strings"),
+        (("error", {"type": "", "text": 1}), "it is null, or has a 'type' and a 'text', both strings"),
+        (("error", "more", 1), "it is null, or has a 'type' and a 'text', both strings"),
+        (("error", "ValueError"), "snapshot: error is a mapping of names, and this is 'ValueError'"),
+        (("ticks", "Error", 2), "error: there is one, and Error is inactive"),
+        (("extra", 1), "'extra' means nothing"),
+    ],
+)
+def test_a_snapshot_that_contradicts_itself(path: tuple[object, ...], message: str) -> None:
+    """The message names the field, and nothing was opened."""
+    with pytest.raises(SnapshotError, match=message):
+        Engine(Job, snapshot=put(taken(), *path))
+
+
+@pytest.mark.parametrize("field", ["trsm", "schema", "fingerprint", "tick", "ticks", "args", "timeouts", "error"])
+def test_a_truncated_snapshot(field: str) -> None:
+    """What is missing is named."""
+    snapshot = taken()
+    del snapshot[field]
+    with pytest.raises(SnapshotError, match=f"'{field}' is missing"):
+        Engine(Job, snapshot=snapshot)
+
+
+def test_a_state_is_missing() -> None:
+    """In a snapshot of the same schema all are there."""
+    snapshot = taken()
+    del cast("dict[str, object]", snapshot["ticks"])["Done"]
+    with pytest.raises(SnapshotError, match=r"ticks\.Done is missing: it was truncated"):
+        Engine(Job, snapshot=snapshot)
+
+
+@pytest.mark.parametrize("data", [3, "{}", [], {1: 2}, b""])
+def test_what_is_no_snapshot_at_all(data: object) -> None:
+    """Anything but a mapping of names."""
+    with pytest.raises(SnapshotError, match="a snapshot is a mapping of names"):
+        Engine(Job, snapshot=cast("dict[str, object]", data))
+
+
+def test_arguments_that_their_class_refuses() -> None:
+    """What a validator raises is told with the field."""
+
+    @attrs.frozen
+    class Checked:
+        value: int = attrs.field(validator=attrs.validators.ge(0))
+
+    X = Schema.define("X", {"Foo": State(args=Checked)})
+    engine = Engine(X)
+    engine.add(cast("Callable[..., trsm.Call[object]]", X["Foo"])(3))
+    snapshot = put(engine.snapshot(), "args", "Foo", "value", -3)
+    with pytest.raises(SnapshotError, match=r"args\.Foo: its args class refused them: ValueError"):
+        Engine(X, snapshot=snapshot)
+
+
+# ---- The rest of a life ---------------------------------------------------------------------------------------------
+
+names = st.sampled_from([str(state) for state in Job.states if state is not Job.Error])
+steps = st.one_of(
+    st.tuples(st.sampled_from(["add", "remove", "toggle"]), names),
+    st.tuples(st.just("sleep"), st.sampled_from([0.5, 1.0, 3.0, 8.0])),
+    st.tuples(st.just("error"), st.sampled_from(["OSError", "KeyError"])),
+)
+
+
+def act(machine: Machine, what: str, value: object) -> None:
+    if what == "error":
+        machine.add_error(OSError() if value == "OSError" else KeyError())
+        return
+    state = cast("State[[], object]", Job[str(value)])
+    call = state if state is not Job.Fetching or what == "remove" else Job.Fetching(url="u")
+    cast("Callable[[object], object]", getattr(machine, what))(call)
+
+
+class Working:
+    """Handlers that make mutations, as real ones do."""
+
+    @Job.Error.on_enter
+    def handled(self, t: Transition) -> None:
+        pass
+
+    @Job.Fetching.on_enter
+    def beat(self, t: Transition) -> None:
+        t.machine.add(Job.Beat)
+
+
+async def lived(machine: Machine, steps: list[tuple[str, object]]) -> list[object]:
+    log: list[object] = []
+    for what, value in steps:
+        if what == "sleep":
+            await trio.sleep(cast("float", value))
+        else:
+            act(machine, what, value)
+        log.append([machine.tick(state) for state in Job.states])
+        log.append(machine.last_transition.tick)
+    return log
+
+
+async def whole(first: list[tuple[str, object]], second: list[tuple[str, object]]) -> list[object]:
+    async with trsm.open_machine(Job, Working()) as machine:
+        await lived(machine, first)
+        return await lived(machine, second)
+
+
+async def halved(first: list[tuple[str, object]], second: list[tuple[str, object]]) -> list[object]:
+    async with trsm.open_machine(Job, Working()) as machine:
+        await lived(machine, first)
+        snapshot = json.dumps(machine.snapshot(), allow_nan=False)
+    await trio.sleep(100)
+    async with trsm.open_machine(Job, Working(), snapshot=json.loads(snapshot)) as machine:
+        return await lived(machine, second)
+
+
+@given(st.lists(steps, max_size=12), st.lists(steps, max_size=12))
+def test_a_restored_machine_goes_on_as_the_original_would_have_property(
+    first: list[tuple[str, object]], second: list[tuple[str, object]]
+) -> None:
+    """Run half, snapshot, restore, run the rest: the same ticks after each step as without the interruption."""
+
+    def run(life: Callable[..., Awaitable[list[object]]]) -> list[object]:
+        return trio.run(life, first, second, clock=MockClock(autojump_threshold=0))
+
+    assert run(whole) == run(halved)
