@@ -91,3 +91,14 @@ def fuzz(session: nox.Session) -> None:
     install_wheel(session)
     session.install(*group("tests"))
     session.run("pytest", "-q", "--timeout=3600", "-k", "property or law or fuzz", env={"HYPOTHESIS_PROFILE": "long"})
+
+
+@nox.session(python=OLDEST, default=False)
+def bench(session: nox.Session) -> None:
+    """What everything costs, beside other libraries and beside trio itself: a table, JSON and a plot."""
+    xstate = Path(session.create_tmp()) / "xstate"
+    session.run("python", "-m", "venv", str(xstate))
+    session.run(str(xstate / "bin/pip"), "install", "-q", *group("bench-xstate"), external=True)
+    install_wheel(session)
+    session.install(*group("bench"))
+    session.run("python", "benchmarks/run.py", "--xstate-python", str(xstate / "bin/python"), *session.posargs)
