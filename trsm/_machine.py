@@ -13,7 +13,7 @@ import trio
 from trsm._core._bits import members, union
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
-from trsm._core._logging import log_tracers
+from trsm._core._logging import logged
 from trsm._core._mutation import Canceled, Executed, Queued, Result
 from trsm._core._plan import Plan
 from trsm._core._runner import IDLE, READING
@@ -214,10 +214,12 @@ class Machine(Performer):
             self._fault(error, source)
         self._catch_up()
 
-    def _late_error(self, error: Exception) -> None:
-        if not self._is_joined:
-            self._unhandled_error(error, current_source())
-            self._catch_up()
+    def _late_error(self, error: Exception) -> bool:
+        if self._is_joined:
+            return False
+        self._unhandled_error(error, current_source())
+        self._catch_up()
+        return True
 
     # ---- Waiters ----------------------------------------------------------------------------------------------------
 
@@ -268,10 +270,10 @@ class Machine(Performer):
             return
         keys = [ANY, *members(plan.touched | (0 if removal is None else removal._plan.touched))]
         ended: list[Waiter[object]] = []
-        with self._reading():
+        with self._reading(transition.source):
             for observer in subscriptions.of(keys):
                 try:
-                    if observer.observe(transition, removal) and isinstance(observer, Waiter):
+                    if observer._observe(transition, removal) and isinstance(observer, Waiter):
                         ended.append(cast("Waiter[object]", observer))
                 except BaseException as error:
                     self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
@@ -285,10 +287,10 @@ class Machine(Performer):
                 self._announce(Tracer.waiter_ended, waiter)
 
     @contextmanager
-    def _reading(self) -> Generator[None]:
-        """While predicates run: they may look, and not change this machine; what they do to others comes from here."""
+    def _reading(self, source: Source | None) -> Generator[None]:
+        """While predicates run: they may look, and not change this machine; what they do to others is from `source`."""
         phase, running = self._phase, self._running
-        token = CAUSE.set(current_source())
+        token = CAUSE.set(source)
         self._phase, self._running = READING, None
         try:
             yield
@@ -313,7 +315,7 @@ class Machine(Performer):
         waiter = Condition[T](look, mask, self._tick if born is None else -1)
         if born is not None:
             try:
-                with self._reading():
+                with self._reading(current_source()):
                     value = born()
             except Exception as error:
                 waiter.fail(error)
@@ -538,15 +540,12 @@ class Machine(Performer):
                 self.packing = t.machine.when_queue(t.machine.add(Shop.Packed))
         """
         self._check_thread("when_queue")
-        ended: object = result.outcome if isinstance(result, Queued) else result
-        if ended is not None and not isinstance(ended, (Executed, Canceled)):
+        if not isinstance(result, (Executed, Canceled, Queued)):
             raise TypeError(f"when_queue({result!r}): pass what add, remove and the like returned")
         if isinstance(result, Queued) and result._machine is not self._reference:
             raise ValueError(f"when_queue({result!r}): it is in the queue of another machine: ask that one")
-        waiter = OfQueue[Executed | Canceled](lambda: cast("Queued", result).outcome)
-        if ended is not None:
-            waiter._end(ended, None)
-        else:
+        waiter = OfQueue[Executed | Canceled](lambda: result.outcome if isinstance(result, Queued) else result)
+        if not waiter.look():
             self._subscribe(waiter, (QUEUE,))
         return waiter
 
@@ -567,10 +566,8 @@ class Machine(Performer):
         return waiter
 
     def _settled(self) -> None:
-        subscriptions = self._subscriptions
-        if subscriptions is None:
-            return
-        observers = [cast("OfQueue[object]", one) for one in subscriptions.of((QUEUE,))]
+        assert self._subscriptions is not None  # who wants to hear of it has subscribed
+        observers = [cast("OfQueue[object]", one) for one in self._subscriptions.of((QUEUE,))]
         self._wake([one for one in observers if one.look()])
 
     def _catch_up(self) -> None:
@@ -604,7 +601,7 @@ class Machine(Performer):
         self._check_thread("watch")
         watch = Watch(self._now)
         if self.closed:
-            watch.end()
+            watch._end()
         else:
             self._subscribe(watch, (ANY,))
         return watch
@@ -634,7 +631,7 @@ class Machine(Performer):
             raise ValueError(f'overflow={overflow!r}: write "drop_oldest", "drop_newest" or "raise"')
         stream = Transitions(buffer, overflow, self._tick)
         if self.closed:
-            stream.end()
+            stream._end()
         else:
             self._subscribe(stream, (ANY,))
         return stream
@@ -650,15 +647,25 @@ class Machine(Performer):
             for running, parked in [slot.counts()]
             if running or parked
         ]
+        tasks += [
+            f"start_soon({f'while_active={names[number]}' if number >= 0 else ''}) {len(some)}"
+            for number, some in sorted((self._started or {}).items())
+        ]
+        timeouts = [
+            f"{names[number]} in {seconds:g} s"
+            for number, seconds in self._seconds_left().items()
+            if seconds is not None
+        ]
         scopes = [
             f"while_{'in' if ends_active else ''}active({names[number]}) {len(some)}"
             for (number, ends_active), some in sorted((self._scopes or {}).items(), key=lambda item: item[0])
         ]
-        waiters = 0 if self._subscriptions is None else len(self._subscriptions.observers())
+        waiters = 0 if self._subscriptions is None else len(self._subscriptions.observers())  # streams too, no pipes
         children = [repr(child.id) for child in self._children or ()]
         more = f", … {len(children) - 5} more" if len(children) > 5 else ""
         for title, words in (
             ("tasks", ", ".join(tasks)),
+            ("timeouts", ", ".join(timeouts)),
             ("scopes", ", ".join(scopes)),
             ("waiters", str(waiters) if waiters else ""),
             ("children", f"{len(children)} ({', '.join(children[:5])}{more})" if children else ""),
@@ -716,7 +723,7 @@ class Machine(Performer):
         if self._closing:
             raise MachineClosed(f"start_child: {self._closing_reason()}, and a child cannot outlive it", self)
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+        watching = logged(id, log_args, checked_tracers(tracers))
         words = checked_tags(tags)
         child = Machine._made(
             schema,
@@ -819,7 +826,7 @@ class Machine(Performer):
             for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):
                 if isinstance(observer, Stream):
                     stream = cast("Stream[object]", observer)
-                    stream.end()
+                    stream._end()
                     self._announce(Tracer.waiter_ended, stream)
                 else:
                     waiter = cast("Condition[object]", observer)
@@ -847,31 +854,35 @@ class Machine(Performer):
             if self._task_count:
                 self._joined = trio.Event()
                 await self._joined.wait()
-            await self._clean_up(lambda error: self._unhandled_error(error, None))
+            await self._clean_up(self._unhandled_error)
             self._joined_now()
             self._catch_up()
 
-    async def _clean_up(self, report: Callable[[BaseException], None]) -> None:
+    async def _clean_up(self, report: Callable[[BaseException, Source], None]) -> None:
         """Run what was deferred, in reverse, under one shielded deadline; report the errors as they come."""
-        late: list[str] = []
+        late: list[tuple[str, Source]] = []
         deadline = trio.current_time() + self._cleanup_timeout
         while self._deferred:
             function = self._deferred.pop()
             scope = trio.CancelScope(shield=True, deadline=deadline)
+            last, name = self.last_transition, name_of(function)
+            cause = self._task_source(last, name, last.source, "cleanup")
+            token = CAUSE.set(cause)
             try:
                 with scope:
                     await unprotected(function())
             except BaseException as error:
-                report(error)
+                report(error, cause)
+            finally:
+                CAUSE.reset(token)
             if scope.cancelled_caught:
-                late.append(name_of(function))
+                late.append((name, cause))
         if late:
-            report(
-                trio.TooSlowError(
-                    f"cleanups of machine {self.id!r} took longer than {self._cleanup_timeout} s (cleanup_timeout): "
-                    f"{listed(late)} had to be cancelled"
-                )
+            too_slow = trio.TooSlowError(
+                f"cleanups of machine {self.id!r} took longer than {self._cleanup_timeout} s (cleanup_timeout): "
+                f"{listed(name for name, _ in late)} had to be cancelled"
             )
+            report(too_slow, late[0][1])
 
     def _joined_now(self) -> None:
         """Step 7 of closing: nothing of the machine runs any more."""
@@ -881,7 +892,7 @@ class Machine(Performer):
         if parent is not None and parent._children is not None:
             parent._children.pop(self, None)
             if self._is_started:
-                parent.task_ended()
+                parent._task_ended()
         if self._subscriptions is not None:
             subscribed = self._subscriptions.of((CLOSED,))
             waiters = [cast("Waiter[object]", one) for one in subscribed]

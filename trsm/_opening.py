@@ -6,13 +6,13 @@ import contextvars
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import cast
+from typing import NoReturn, cast
 
 import trio
 
 from trsm._core._errors import MachineClosed
 from trsm._core._limits import checked_limits, checked_tags
-from trsm._core._logging import log_tracers
+from trsm._core._logging import logged
 from trsm._core._schema import Schema
 from trsm._core._tracing import Tracer, checked_tracers
 from trsm._machine import Machine
@@ -84,7 +84,7 @@ def open_machine(
     limits = checked_limits(queue_limit, drain_limit, handler_budget)
     if isinstance(cleanup_timeout, bool) or not isinstance(cleanup_timeout, (int, float)) or not cleanup_timeout > 0:
         raise ValueError(f"cleanup_timeout={cleanup_timeout!r}: write a positive number of seconds")
-    watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+    watching = logged(id, log_args, checked_tracers(tracers))
     words = checked_tags(tags)
 
     def made(nursery: trio.Nursery) -> Machine:
@@ -115,6 +115,12 @@ class _Block:
     def __init__(self, made: Callable[[trio.Nursery], Machine]) -> None:
         self._made = made
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("write async with trsm.open_machine(…), not with: leaving the block waits for the tasks")
+
+    def __exit__(self, *of: object) -> None:
+        raise AssertionError("__enter__ raises")  # pragma: no cover - Python looks for it before it calls __enter__
 
     async def __aenter__(self) -> Machine:
         if self._nursery_manager is not None:
@@ -148,7 +154,7 @@ class _Block:
             body = rest if outside is None else body
             outside = None
         errors = machine._errors = machine._errors or []  # what is reported from now on joins them
-        await machine._clean_up(errors.append)
+        await machine._clean_up(lambda error, source: errors.append(error))
         machine._joined_now()
         unhandled = [*errors, *escaped, *tasks]
         last = [one for one in (outside, body) if one is not None]

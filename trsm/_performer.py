@@ -233,8 +233,8 @@ class Performer(Engine):
                 if seconds is not None:
                     self._start_deadline(number, seconds)
 
-    def timed_out(self, state: State[..., object]) -> None:
-        """Deactivate a state whose timeout is over, and add what is declared to come then. For trsm itself.
+    def _timed_out(self, state: State[..., object]) -> None:
+        """Deactivate a state whose timeout is over, and add what is declared to come then.
 
         If that is refused, the state stays for as long as it likes: it is not tried again.
         """
@@ -247,20 +247,22 @@ class Performer(Engine):
         else:
             request = definition.request(Kind.MUTATE, 1 << following, 1 << number)
         began = self._beginning(number)
-        called = tuple(map(str, began.called))
         handler = f"timeout of {state} ({seconds:g} s)"
-        token = CAUSE.set(
-            bounded(Source(self.id, began.tick, began.kind, called, handler, began.source, role="timeout"))
-        )
+        token = CAUSE.set(self._task_source(began, handler, began.source, "timeout"))
         try:
             result = self._submit_mutation(Mutation(request), first=False)
         finally:
             CAUSE.reset(token)
         if result.canceled:
             logger.warning("machine %r: the %s was refused: %r", self.id, handler, result)
-            self._trace(Tracer.timeout_refused, state, result)
+            self._announce(Tracer.timeout_refused, state, result)
 
     # ---- Tasks ------------------------------------------------------------------------------------------------------
+
+    def _task_source(self, began: Transition, name: str, parent: Source | None, role: str) -> Source:
+        """Return the record of what is no handler: it runs since a transition, and `parent` is what started it."""
+        asked = tuple(map(str, (*began.called, *began.dropped)))
+        return bounded(Source(self.id, began.tick, began.kind, asked, name, parent, role=role))
 
     def _start_tasks(self, plan: Plan, transition: Transition, bound: tuple[object, ...]) -> None:
         """Start the tasks of entering states that are still active, as they were bound when the plan was committed."""
@@ -330,8 +332,7 @@ class Performer(Engine):
             )
         label = name or name_of(function)
         began = self.last_transition if number < 0 else self._beginning(number)
-        called = tuple(map(str, began.called))
-        cause = bounded(Source(self.id, began.tick, began.kind, called, label, current_source()))
+        cause = self._task_source(began, label, current_source(), "task")
         scope = trio.CancelScope()
         if self._started is None:
             self._started = {}
@@ -361,9 +362,9 @@ class Performer(Engine):
                         del error, left  # its traceback holds this frame, which would be a circle
             finally:
                 self._forget_task(while_active, scope)
-                self.task_ended()
+                self._task_ended()
 
-        self.spawn(run, label)
+        self._spawn(run, label)
 
     def _forget_task(self, state: State[..., object] | None, scope: trio.CancelScope) -> None:
         number = -1 if state is None else self._definition.number(state, "start_soon")
@@ -374,27 +375,27 @@ class Performer(Engine):
             if number >= 0:
                 self._unwatch(number)
 
-    def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
-        """Start a task in the machine's nursery, in the context of `open_machine`. For trsm itself."""
+    def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task in the machine's nursery, in the context of `open_machine`."""
         self._task_count += 1
         self._context.run(functools.partial(self._nursery.start_soon, run, name=f"{self.id}: {name}"))
 
-    def task_begins(self, activation: Activation) -> None:
-        """Tell tracers that a task begins to run. For trsm itself."""
+    def _task_begins(self, activation: Activation) -> None:
+        """Tell tracers that a task begins to run."""
         self._announce(Tracer.task_started, activation.transition, activation.handler.name)
 
-    def task_is_over(self, activation: Activation, error: BaseException | None) -> None:
-        """Tell tracers that the user's code of a task has ended. For trsm itself."""
+    def _task_is_over(self, activation: Activation, error: BaseException | None) -> None:
+        """Tell tracers that the user's code of a task has ended."""
         self._announce(Tracer.task_ended, activation.transition, activation.handler.name, error)
 
-    def task_ended(self) -> None:
-        """Count one task less. For trsm itself."""
+    def _task_ended(self) -> None:
+        """Count one task less."""
         self._task_count -= 1
         if not self._task_count and self._joined is not None:
             self._joined.set()
 
-    def task_overflow(self, activation: Activation) -> None:
-        """Report activations beyond ``queue_limit`` that wait for a task's ``limit``. For trsm itself."""
+    def _task_overflow(self, activation: Activation) -> None:
+        """Report activations beyond ``queue_limit`` that wait for a task's ``limit``."""
         handler = activation.handler
         name = self._definition.relations.names[handler.state]
         error = QueueFull(
@@ -406,8 +407,8 @@ class Performer(Engine):
         else:
             self._fault(error, activation.source)
 
-    def task_returned(self, activation: Activation, value: object) -> None:
-        """Add the state of ``then=``. For trsm itself."""
+    def _task_returned(self, activation: Activation, value: object) -> None:
+        """Add the state of ``then=``."""
         handler = activation.handler
         if activation.then is None:
             return
@@ -421,7 +422,7 @@ class Performer(Engine):
                     f"task {handler.name} (then={state}) returned {value!r}: {state} takes {wanted}, so return an "
                     f"instance of {wanted}"
                 )
-                self.task_failed(activation, error)
+                self._task_failed(activation, error)
                 return
             calls = {number: value}
         request = self._definition.request(Kind.ADD, 1 << number)
@@ -430,8 +431,8 @@ class Performer(Engine):
             logger.warning("machine %r: then=%s of task %s was refused: %r", self.id, state, handler.name, result)
             self._announce(Tracer.then_refused, state, result)
 
-    def task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
-        """Report the exceptions of a task, and return what is left for trio. For trsm itself."""
+    def _task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
+        """Report the exceptions of a task, and return what is left for trio."""
         return self._task_error(error, activation.state)
 
     def _task_error(self, error: BaseException, state: State[..., object] | None) -> BaseException | None:

@@ -21,31 +21,31 @@ from trsm._protection import protect, unprotected
 class Owner(Protocol):
     """The machine, as its tasks see it."""
 
-    def task_returned(self, activation: Activation, value: object) -> None:
+    def _task_returned(self, activation: Activation, value: object) -> None:
         """Do what ``then=`` asks for."""
         ...  # a protocol's methods have no body to run
 
-    def task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
+    def _task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
         """Turn exceptions into errors of the machine; return what is none."""
         ...
 
-    def task_begins(self, activation: Activation) -> None:
+    def _task_begins(self, activation: Activation) -> None:
         """Tell tracers that a task begins to run."""
         ...
 
-    def task_is_over(self, activation: Activation, error: BaseException | None) -> None:
+    def _task_is_over(self, activation: Activation, error: BaseException | None) -> None:
         """Tell tracers that the user's code of a task has ended."""
         ...
 
-    def task_ended(self) -> None:
+    def _task_ended(self) -> None:
         """Count one task less."""
         ...
 
-    def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+    def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
         """Start a task in the machine's nursery."""
         ...
 
-    def task_overflow(self, activation: Activation) -> None:
+    def _task_overflow(self, activation: Activation) -> None:
         """Report that too many activations wait for a task's `limit`."""
         ...
 
@@ -161,7 +161,7 @@ class Instance:
             if active >= handler.limit:
                 waiting = self.waiting.setdefault(same, deque())
                 if len(waiting) >= self.slot.queue_limit:
-                    self.slot.owner.task_overflow(activation)
+                    self.slot.owner._task_overflow(activation)
                 else:
                     waiting.append(activation)
                 return
@@ -171,7 +171,7 @@ class Instance:
         async def run() -> None:
             await self.run(activation)
 
-        self.slot.owner.spawn(run, handler.name)
+        self.slot.owner._spawn(run, handler.name)
 
     def ended(self, activation: Activation) -> None:
         """Note that a task has ended; where it had a ``limit``, the next that waits begins."""
@@ -207,17 +207,17 @@ class Instance:
                 try:
                     await self.slot.turn(self)
                     try:
-                        owner.task_begins(activation)
+                        owner._task_begins(activation)
                         value = await _work(activation)
                     except BaseException as error:
-                        owner.task_is_over(activation, error)
+                        owner._task_is_over(activation, error)
                         raise
                     else:
-                        owner.task_is_over(activation, None)
+                        owner._task_is_over(activation, None)
                     finally:
                         self.slot.done()
                 except BaseException as error:
-                    left = owner.task_failed(activation, error)
+                    left = owner._task_failed(activation, error)
                     try:
                         if left is error:
                             raise
@@ -227,12 +227,12 @@ class Instance:
                         del left  # its traceback holds this frame, which would be a circle
                 else:
                     if self.over is None:
-                        owner.task_returned(activation, value)
+                        owner._task_returned(activation, value)
                 finally:
                     del self.scopes[scope]
         finally:
             self.ended(activation)
-            owner.task_ended()
+            owner._task_ended()
 
 
 async def _work(activation: Activation) -> object:

@@ -16,7 +16,7 @@ from trsm._protection import protect
 class Timed(Protocol):
     """A machine, as its deadlines see it."""
 
-    def timed_out(self, state: State[..., object]) -> None:
+    def _timed_out(self, state: State[..., object]) -> None:
         """Deactivate a state that has been active for as long as it may."""
         ...  # a protocol's method has no body to run
 
@@ -115,7 +115,7 @@ class Timers:
             if machine is None:
                 self._dropped -= 1
             else:
-                machine.timed_out(deadline.state)
+                machine._timed_out(deadline.state)
 
 
 protect(__name__)

@@ -339,7 +339,7 @@ class Condition(Waiter[T_co]):
         self._since = since
         """The machine's tick when it was made, if it looks forward only: not at a transition that was under way."""
 
-    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Look after a transition; return whether it has ended. An exception of a predicate ends it too."""
         if transition.tick <= self._since:
             return False
@@ -382,9 +382,9 @@ class OfQueue(Waiter[T_co]):
         self._end(value, None)
         return True
 
-    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """See nothing: what it waits for is no transition."""
-        return False
+        return False  # pragma: no cover - it subscribes to the queue alone, whose observers are asked to `look`
 
 
 def _not_again(mask: int, transition: Transition, removal: Transition | None) -> None:
@@ -394,7 +394,7 @@ def _not_again(mask: int, transition: Transition, removal: Transition | None) ->
 class Observer(Protocol):
     """What may subscribe: looks after a transition, and says whether it has ended."""
 
-    def observe(self, transition: Transition, removal: Transition | None, /) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None, /) -> bool:
         """Look after a transition."""
         ...  # a protocol's method has no body to run
 
@@ -439,8 +439,8 @@ class Subscriptions:
         return sum(len(table) for table in list(self.tables.values()))
 
     def observers(self) -> list[Observer]:
-        """Return all observers, each once."""
-        return self.of(list(self.tables))
+        """Return all who wait for something or iterate, each once."""
+        return self.of(key for key in list(self.tables) if key != PIPES)
 
     def add(self, observer: Observer, keys: Iterable[int]) -> list[Subscription]:
         """Subscribe an observer under each key."""
@@ -508,7 +508,7 @@ class Stream(Generic[T_co]):
         self._refs: list[Subscription] = []
 
     @abstractmethod
-    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Look after a transition."""
         ...  # an abstract method has no body to run
 
@@ -520,7 +520,7 @@ class Stream(Generic[T_co]):
         """Return the next item. If there is none, then because it is over."""
         ...
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Note that there is no more to come."""
         self._is_over = True
         for subscription in self._refs:
@@ -580,7 +580,7 @@ class Watch(Stream[Ticks]):
         self._is_fresh = True
         """Whether there are ticks that were not given yet."""
 
-    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Note that ticks have moved."""
         if transition._plan.moved and transition._plan.request.kind is not Kind.CLOSE:
             self._is_fresh = True
@@ -621,7 +621,7 @@ class Buffer(Stream[T_co]):
         """How many transitions there was no room for, so far. Where some are missing, their ticks are."""
         return self._dropped
 
-    def observe(self, transition: Transition, removal: Transition | None) -> bool:
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Keep a transition, and the removal that a fault in it brought."""
         for one in (transition,) if removal is None else (transition, removal):
             if one.tick > self._since and self._error is None:
@@ -639,7 +639,7 @@ class Buffer(Stream[T_co]):
                     f"transitions(buffer={self._limit}, overflow='raise'): {transition!r} had no room, so that what "
                     "follows would have a gap: read faster, or give it a larger buffer"
                 )
-                self.end()
+                self._end()
                 return
             self._buffer.popleft()
         self._buffer.append(transition)

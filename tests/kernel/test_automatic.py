@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from trsm import Engine, NotSettled, Schema, State, Tracer, Transition
+from trsm import Engine, NotSettled, Observed, Schema, State, Tracer, Transition
 
 
 class Room(Schema):
@@ -41,8 +41,8 @@ class Told(Tracer):
     def __init__(self) -> None:
         self.unstable_states: list[tuple[State[..., object], ...]] = []
 
-    def unstable(self, machine: str, states: tuple[State[..., object], ...]) -> None:
-        assert machine == "traced"
+    def unstable(self, machine: Observed, states: tuple[State[..., object], ...]) -> None:
+        assert machine.id == "traced"
         self.unstable_states.append(states)
 
 

@@ -513,3 +513,19 @@ def test_the_exception_that_activated_error_can_be_read_until_error_leaves() -> 
     assert engine.error is two
     engine.remove(Fails.Error)
     assert engine.error is None
+
+
+def test_a_transition_that_is_built_late_stands_only_for_what_it_still_began() -> None:
+    """One state of it has left and come back since: its present instance began with another."""
+
+    class Pair(Schema):
+        Stays = State()
+        Returns = State()
+
+    for _ in range(2):  # what was asked before leaves but a record
+        engine = Engine(Pair)
+        engine.add(Pair.Stays, Pair.Returns)
+        engine.remove(Pair.Returns)
+        engine.add(Pair.Returns)
+    assert [engine._beginning(number).tick for number in (0, 1)] == [1, 3]
+    assert [engine._beginning(number).tick for number in (0, 1)] == [1, 3]  # and so when it has been built

@@ -419,8 +419,8 @@ def test_refused_by_a_handler_of_a_state_that_would_stay() -> None:
     assert "can_stay of Light (test_refused" in explanation.text
 
 
-def test_what_would_have_left_with_a_state_that_may_not_leave() -> None:
-    """Its reason names the handler that keeps what it requires."""
+def test_a_refusal_of_a_handler_is_told_alone_and_all_reasons_are_there() -> None:
+    """Who would have left with the state that may not leave has a reason; the text says which handler it fails for."""
 
     class Lock(Schema):
         Shut = State()
@@ -437,11 +437,50 @@ def test_what_would_have_left_with_a_state_that_may_not_leave() -> None:
     for mutate, written in ((engine.add, "add(Open)"), (engine.set, "set(Open)")):
         result = mutate(Lock.Open)
         assert isinstance(result, Canceled)
-        assert result.reason.splitlines()[0] == f"{written} is refused: can_exit of Shut (porter) refused."
-    assert engine.explain("add", Lock.Open).text.splitlines()[1:] == [
-        "Bolt cannot stay: it requires Shut, which would leave; Shut cannot leave: porter refused it.",
-        "Bar cannot stay: it requires Shut, which would leave, as was said.",
+        assert result.reason == f"{written} is refused: can_exit of Shut (porter) refused."
+    assert engine.explain("add", Lock.Open).reasons == (
+        Reason("Shut", "refused by", "porter"),
+        Reason("Bolt", "requires", "Shut"),
+        Reason("Bar", "requires", "Shut"),
+    )
+
+
+def test_a_refused_mutation_tells_who_fails_and_no_option_that_would_not_come() -> None:
+    """Each called state that fails, down to the root, and what it fails for; the reasons of all others are kept."""
+    engine = active(House.Paused, House.Weak)
+    explanation = explained(engine, "add", House.Brings, House.Walls, House.Step)
+    assert not explanation
+    assert explanation.text.splitlines() == [
+        "add(Step, Walls, Brings) is refused.",
+        "Step cannot activate: Paused removes it; Paused stays, because nothing in this mutation removes Paused.",
+        "Walls cannot activate: it requires Floor, which is inactive, and nothing in this mutation activates Floor.",
     ]
+    assert explanation.reasons == (
+        Reason("Step", "removed by", "Paused"),
+        Reason("Walls", "requires", "Floor"),
+        Reason("Needy", "requires", "Ground"),
+        Reason("Follows", "nothing brings it"),
+        Reason("Further", "nothing brings it"),
+        Reason("Weak", "removed by", "Pushes"),
+    )
+
+
+def test_who_fails_for_an_option_is_told_down_to_what_keeps_that_option_out() -> None:
+    """The option is told where it is the cause, and only there."""
+
+    class Chain(Schema):
+        Last = State(require="Option")
+        Go = State(add="Option")
+        Option = State(require="Base")
+        Base = State()
+
+    explanation = explained(Engine(Chain), "add", Chain.Last, Chain.Go)
+    assert explanation.text.splitlines() == [
+        "add(Last, Go) is refused.",
+        "Last cannot activate: it requires Option, which is not there; Option cannot activate: it requires Base, which "
+        "is inactive, and nothing in this mutation activates Base.",
+    ]
+    assert [reason.state for reason in explanation.reasons] == ["Last", "Option"]
 
 
 def test_the_handler_that_refused_is_the_reason_of_what_it_would_have_brought() -> None:

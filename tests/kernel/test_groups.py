@@ -112,6 +112,11 @@ def test_groups_that_contradict_their_schema_are_refused() -> None:
         Schema.define("X", {"Open": State(), "link": Group("Open", "Open")})
     with pytest.raises(SchemaError, match=r"both requires and removes A \(both are in the exclusive group link\)"):
         Schema.define("X", {"A": State(), "B": State(require="A"), "link": exclusive("A", "B")})
+    with pytest.raises(SchemaError, match=r"both requires and removes A \(both are in the exclusive group link\)"):
+        Schema.define(
+            "X",
+            {"A": State(), "B": State(require="A"), "both": Group("A", "B"), "link": exclusive("A", "B")},
+        )
     with pytest.raises(SchemaError, match="is an attribute of every schema; choose another name"):
         Schema.define("X", {"A": State(), "states": Group("A")})
     with pytest.raises(SchemaError, match="without a leading underscore"):
@@ -176,6 +181,33 @@ def test_states_are_found_by_their_tags() -> None:
         State(tags=[3])
     with pytest.raises(SchemaError, match="'' is no tag"):
         State(tags="")
+
+
+async def test_a_machine_has_the_tags_that_it_was_opened_with() -> None:
+    """Each once, in order; one word or several; a child has its own."""
+    assert Engine(Link).tags == ()
+    assert Engine(Link, tags="edge").tags == ("edge",)
+    assert Engine(Link, tags=iter(["b", "a", "b"])).tags == ("b", "a")
+    async with trsm.open_machine(Link, tags=["outer"]) as machine:
+        assert machine.tags == ("outer",)
+        assert machine.start_child(Link).tags == ()
+        assert machine.start_child(Link, tags=("inner", "x")).tags == ("inner", "x")
+        with pytest.raises(AttributeError):
+            machine.tags = ()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("door", ["Engine", "open_machine", "start_child"])
+async def test_tags_of_a_machine_that_are_no_words_are_refused(door: str) -> None:
+    """By whatever opens it, and nothing is opened."""
+    async with trsm.open_machine(Link) as machine:
+        make = {"Engine": Engine, "open_machine": trsm.open_machine, "start_child": machine.start_child}[door]
+        with pytest.raises(TypeError, match=r"tags=3: write a word, or several"):
+            make(Link, tags=3)
+        with pytest.raises(TypeError, match=r"tags=\['a', 3\]: 3 is no tag: write words"):
+            make(Link, tags=["a", 3])
+        with pytest.raises(TypeError, match=r"tags='': '' is no tag: write words"):
+            make(Link, tags="")
+        assert machine.children == ()
 
 
 def test_relations_can_be_read_from_either_end() -> None:

@@ -21,6 +21,7 @@ from model.consensus import (
     Names,
     StateForm,
     States,
+    Verdict,
     adds,
     is_auto,
     is_latch,
@@ -132,7 +133,11 @@ def test_property_a_random_life_is_that_of_the_model(life: tuple[States, list[li
 
 @given(situation=strategies.situations())
 def test_property_every_reason_is_confirmed_by_the_independent_checker(situation: Situation) -> None:
-    """Each reason that is given is the first true one, every lost state has one, and the text names them all (P4)."""
+    """Each reason that is given is the first true one, and every lost state has one (P4).
+
+    The text names them all; that of a refused mutation those who make it fail: the called that exclude one another or
+    miss something, and latched states that were to leave.
+    """
     states, active, kind, called, dropped = situation
     relations = compiled(states)
     request = Request(Kind[kind.upper()], mask_of(relations, called), mask_of(relations, dropped))
@@ -143,11 +148,28 @@ def test_property_every_reason_is_confirmed_by_the_independent_checker(situation
     for reason in explanation.reasons:
         message = check_reason(states, active, kind, called, dropped, decided, reason.state, reason.kind, reason.by)
         assert message is None
-        assert reason.state in explanation.text
+        assert not explanation or reason.state in explanation.text
+    assert all(f"{name} cannot " in explanation.text for name in failing(states, active, called, dropped, decided))
     lost = ((decided.incumbents | set(decided.options) | decided.called) - decided.found) - dropped
     assert {reason.state for reason in explanation.reasons} >= lost
     assert bool(explanation) == decided.accepted
     assert str(explanation) == explanation.text
+
+
+def failing(states: States, active: Names, called: Names, dropped: Names, decided: Verdict) -> Names:
+    """Return who makes a mutation fail by relations, read from the sentences of DESIGN section 4, "Out"."""
+    guards = decided.standing_incumbents | {name for name in decided.incumbents if is_latch(states, name)}
+    return frozenset(
+        {name for name in dropped & active if is_latch(states, name)}
+        | {
+            name
+            for name in called
+            if any(removes(states, *pair) for other in called - {name} for pair in ((name, other), (other, name)))
+            or any(removes(states, guard, name) for guard in guards)
+            or any(removes(states, name, guard) for guard in guards if is_latch(states, guard))
+            or requires(states, name) - decided.found
+        }
+    )
 
 
 @given(life=strategies.lives())
@@ -319,13 +341,13 @@ def test_property_a_live_engine_gives_true_reasons(life: tuple[States, list[list
         reasoned = {reason.state for reason in explanation.reasons}
         lost = (decided.incumbents | set(decided.options) | decided.called) - decided.found - dropped
         assert reasoned >= lost | names
-        assert all(name in explanation.text for name in reasoned)
+        told_of = reasoned if explanation else failing(states, active, called, dropped, decided)
+        assert all(f"{name} cannot " in explanation.text for name in told_of)
         for sentence in explanation.text.splitlines()[1:]:
-            if "refused it" not in sentence and "would leave" not in sentence:
-                check_sentence(sentence, (states, active, kind, called, dropped))
+            check_sentence(sentence, (states, active, kind, called, dropped))
         if refused is not None:
-            assert (
-                f"is refused: can_{refused[0]} of {refused[1]} (ask_{'_'.join(refused)}) refused." in explanation.text
+            assert explanation.text.endswith(
+                f" is refused: can_{refused[0]} of {refused[1]} (ask_{'_'.join(refused)}) refused."
             )
         if result.canceled:
             assert isinstance(result, Canceled)

@@ -783,7 +783,7 @@ def test_a_canceled_result_works_out_its_reason_when_asked(monkeypatch: pytest.M
 
     asked: list[object] = []
     explained = Engine._explained
-    monkeypatch.setattr(Engine, "_explained", lambda *args: asked.append(args) or explained(*args))
+    monkeypatch.setattr(Engine, "_explained", staticmethod(lambda *args: asked.append(args) or explained(*args)))
     engine = Engine(Door)
     result = engine.add(Door.Open)
     assert isinstance(result, Canceled) and not result

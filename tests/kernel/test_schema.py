@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import re
 import weakref
 from collections.abc import Callable
@@ -879,6 +881,30 @@ def test_required_fields_are_fine_where_the_state_is_only_called() -> None:
 
 
 # --- Frozen once made ------------------------------------------------------------------------------------------------
+
+
+class Shelf(Schema):
+    """Of this module, so that pickle finds it."""
+
+    Full = State()
+
+
+class Rack(Shelf):
+    Full = Shelf.Full.extend(latch=True)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda state: pickle.loads(pickle.dumps(state))])
+@pytest.mark.parametrize("state", [Shelf.Full, Rack.Full, Rack.Error])
+def test_a_copied_state_is_the_state(copied: Callable[[object], object], state: object) -> None:
+    """Whatever holds states can be copied and pickled; a state is known by its schema and its name."""
+    assert copied(state) is state
+    assert copied([state]) == [state]
+
+
+def test_a_state_of_no_schema_cannot_be_pickled() -> None:
+    """Nobody would find it again."""
+    with pytest.raises(SchemaError, match="no name yet: declare it in the body of a Schema class"):
+        pickle.dumps(State())
 
 
 def test_a_schema_is_frozen() -> None:

@@ -321,6 +321,15 @@ def test_machine_inherited_from() -> None:
         type("Mine", (Machine,), {})
 
 
+def test_with_in_place_of_async_with() -> None:
+    """It says what to write, and nothing is opened."""
+    with pytest.raises(TypeError) as caught:
+        with trsm.open_machine(Job):  # type: ignore[attr-defined]
+            pass
+    message = "write async with trsm.open_machine(…), not with: leaving the block waits for the tasks"
+    assert str(caught.value) == message
+
+
 def test_opening_outside_of_trio() -> None:
     """There is no nursery to be had: trio says so, and no machine is left over."""
     opening = trsm.open_machine(Job).__aenter__()

@@ -19,7 +19,7 @@ from trsm._core._errors import MachineClosed, MutationError, ReadOnly, SchemaErr
 from trsm._core._groups import Group
 from trsm._core._handlers import Table, table_of
 from trsm._core._limits import checked_limits, checked_tags
-from trsm._core._logging import log_tracers
+from trsm._core._logging import logged
 from trsm._core._mutation import (
     EXECUTED,
     Canceled,
@@ -117,7 +117,7 @@ class Engine(Runner):
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
         limits = checked_limits(queue_limit, drain_limit, handler_budget)
-        watching = (*log_tracers(id, log_args), *checked_tracers(tracers))
+        watching = logged(id, log_args, checked_tracers(tracers))
         self._start(schema, handlers, id, limits, watching, checked_tags(tags))
         if snapshot is not None:
             self._restore(snapshot)
@@ -158,7 +158,7 @@ class Engine(Runner):
           UnknownState: its states are not of the schema.
           WrongThread: called from another thread.
         """
-        self._check_thread("which", is_read=True)
+        self._check_thread("which")
         if not isinstance(group, Group):
             raise TypeError(f"which({group!r}): pass a group, declared as Group(…) or exclusive(…) in the schema")
         numbers = [self._definition.number(state, "which") for state in group.states]
@@ -193,6 +193,7 @@ class Engine(Runner):
         last = self._last
         if last is None:
             last = self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
+            last._tick = self._tick
         return last if isinstance(last, Transition) else self._unfolded(last)
 
     def __str__(self) -> str:
@@ -256,7 +257,7 @@ class Engine(Runner):
         for words, mask in (
             ("requires", relations.require[number]),
             ("is required by", relations.required_by[number] & active),
-            ("keeps out", relations.remove[number] & ~active),
+            ("keeps out", relations.remove[number]),
         ):
             if mask:
                 parts.append(f"{words} {listed(relations.named(mask))}")
@@ -356,6 +357,7 @@ class Engine(Runner):
             raise MutationError("break_on() names no state: write added=…, removed=… or both")
         if call is not None and (not callable(call) or is_async(call)):
             raise TypeError(f"break_on(…, call={call!r}): pass a sync function that takes the transition")
+        self._check_may_change("break_on")
         return self.trace(
             _Breakpoint(
                 self._mask(comes, "break_on(added=…)") if comes else 0,
@@ -417,14 +419,14 @@ class Engine(Runner):
         comes = goes = 0
         for mutation in self._waiting():
             request = mutation.request
+            expected = self._active & ~goes | comes
             if request is None:
-                expected = self._active & ~goes | comes
                 are_all = expected & mutation.toggle == mutation.toggle
                 called, dropped = (0, mutation.toggle) if are_all else (mutation.toggle, 0)
             else:
                 called, dropped = request.called, request.dropped
                 if request.kind is SET:
-                    dropped = everything & ~called & ~(self._active & self._definition.relations.latch)
+                    dropped = everything & ~called & ~(expected & self._definition.relations.latch)
             comes, goes = comes & ~dropped | called, goes & ~called | dropped
         return comes, goes
 
@@ -525,7 +527,8 @@ class Engine(Runner):
 
         Returns:
           As `add`; it is never refused by a full queue. If nothing handles it, the machine closes. On a machine that
-          is closing it is canceled, and the error joins those that leave the block.
+          is closing it is canceled, and the error joins those that leave the block; when that has been left, and on a
+          closed engine, it is only canceled: nobody is there to hear of it.
 
         Raises:
           TypeError: it is no `Exception`: nothing, `BaseException` and cancellation are never errors.
@@ -537,9 +540,7 @@ class Engine(Runner):
                 f"add_error({error!r}): only an Exception can become a state; let everything else propagate"
             )
         number = self._error_state(state, "add_error")
-        self._check_thread("add_error")
-        if self._phase == READING:
-            raise ReadOnly(self._read_only("add_error"))
+        self._check_may_change("add_error")
         if self._closing:
             self._late_error(error)
             return Canceled(self._closing_reason())
@@ -564,7 +565,8 @@ class Engine(Runner):
 
         The exception goes to `add_error` and is swallowed; the code after the block goes on. Whatever else leaves the
         block (cancellation, Ctrl-C) passes, and so does the `MachineClosed` of this very machine, which is no error of
-        it. A group is split accordingly. It may be used any number of times.
+        it. A group is split accordingly. Everything passes once the machine has ended, so that no error is lost. It may
+        be used any number of times.
 
         Args:
           state: as for `add_error`.
@@ -654,6 +656,7 @@ class Engine(Runner):
         """Ask the negotiation handlers of a dry run; an exception goes to the caller."""
         if not plan.negotiation:
             return None
+        mutation.source = current_source()
         transition = self._new_transition(plan, mutation)
         transition.dry_run = True
         running, outer = self._running, self._transition
@@ -986,6 +989,7 @@ class Engine(Runner):
         tasks = tuple((number, self._table.tasks[number]) for number in order if number in self._table.tasks)
         plan = Plan(OPENING, self._active, accepted=True, target=self._active, entering=order, began=order, tasks=tasks)
         transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
+        transition._tick = self._tick
         assert self._began is not None  # it was made for this
         for number in order:
             self._began[number] = transition
@@ -1035,12 +1039,25 @@ class _ErrorsToState:
         taken: BaseException | None
         rest: BaseException | None
         if isinstance(error, BaseExceptionGroup):
-            taken, rest = cast("BaseExceptionGroup[BaseException]", error).split(self._takes)
+            taken, rest = cast("BaseExceptionGroup[BaseException]", error).split(
+                lambda one: self._takes(one)  # a function: before Python 3.13 it takes no bound method
+            )
         else:
             taken, rest = (error, None) if error is not None and self._takes(error) else (None, error)
         if taken is None:
             return False
-        self._engine.add_error(cast("Exception", taken), self._state)
+        taken = cast("Exception", error if rest is None else taken)  # `split` copies a group even where it takes all
+        engine = self._engine
+        if engine._closing:
+            if not engine._late_error(taken):
+                return False
+        else:
+            try:
+                engine.add_error(taken, self._state)
+            except BaseException as raised:
+                if rest is None:
+                    raise
+                raise BaseExceptionGroup(f"unhandled in machine {engine.id!r}", [raised, rest]) from None
         if rest is not None:
             raise rest
         return True

@@ -9,10 +9,11 @@ from typing import TypeGuard, TypeVar, cast
 
 import attrs
 
-from trsm._core._bits import members, union
+from trsm._core._bits import gather, members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError
 from trsm._core._plan import Handler, Plan, Step, TaskHandler, outline
+from trsm._core._relations import Relations
 from trsm._core._schema import Definition
 from trsm._core._state import HandlerKind, Mark, check_colour, marks_of, unwrapped
 
@@ -271,6 +272,12 @@ def _handler(definition: Definition, found: Found, place: int) -> Handler:
     if mark.kind != "task":
         return Handler(mark.kind, name, found.function, position, state, given, mark.watches)
     then = -1 if mark.then is None else definition.number(mark.then, f"{doing}(then=…)")
+    if then >= 0 and _is_barred_by(definition.relations, then, state):
+        here, there = definition.relations.names[state], definition.relations.names[then]
+        raise HandlerError(
+            f"{doing}(then={there}): {here} removes {there}, and nothing that comes with {there} puts {here} out, so "
+            f"that it would always be refused: write {there} = State(remove={here})"
+        )
     if mark.limit is not None and not definition.relations.multi >> state & 1:
         raise HandlerError(
             f"{doing}(limit={mark.limit}): {mark.state} is not multi, so one task runs at a time: leave limit out, "
@@ -279,6 +286,21 @@ def _handler(definition: Definition, found: Found, place: int) -> Handler:
     return TaskHandler(
         mark.kind, name, found.function, position, state, given, then=then, timeout=mark.timeout, limit=mark.limit
     )
+
+
+def _is_barred_by(relations: Relations, state: int, active: int) -> bool:
+    """Return whether a state can never be added while a certain other one is active (DESIGN section 4, the table).
+
+    That one removes it and stands its ground: the state itself does not remove it, and of all that may come with the
+    state nothing puts it out, as an option does only if it alone removes.
+    """
+    if not relations.remove[active] >> state & 1:
+        return False
+    coming, frontier = 0, 1 << state
+    while frontier:
+        coming |= frontier
+        frontier = gather(relations.add, frontier) & ~coming
+    return not relations.removed_by[active] & coming & (~relations.remove[active] | 1 << state)
 
 
 def table_of(definition: Definition, bound: tuple[object, ...]) -> Table:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable
 from typing import cast
 
+import attrs
+
 from trsm._core._mutation import Canceled, QueuedMutation, Result
+from trsm._core._reasons import Explainer
 from trsm._core._tracing import Observed, Tracer
 from trsm._core._transition import Transition
 
@@ -46,27 +50,43 @@ def checked_show(show: object, what: str) -> frozenset[str]:
     return frozenset(cast("tuple[str, ...]", names))
 
 
-def log_tracers(id: str | None, log_args: object) -> tuple[Tracer, ...]:
-    """Return a `LogTracer` for a machine that opens, if its logger is enabled for INFO; `id` is None if it has no name.
+def fields_of(instance: object) -> tuple[str, ...]:
+    """Return the names of the fields of an args instance, as far as its class declares any."""
+    kind = type(instance)
+    if attrs.has(kind):
+        return tuple(field.name for field in attrs.fields(kind))
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return ()
+
+
+def logged(id: str | None, log_args: object, tracers: tuple[Tracer, ...]) -> tuple[Tracer, ...]:
+    """Return the tracers of a machine that opens, with a `LogTracer` of its own if its logger is enabled for INFO.
+
+    `id` is None if it has no name. One that is among the tracers stays the only one.
 
     Raises:
       TypeError: `log_args` are no names.
     """
     show = checked_show(log_args, "log_args")
     logger = (configured(id) if isinstance(id, str) else None) or ROOT
-    return (LogTracer(show),) if logger.isEnabledFor(logging.INFO) else ()
+    if any(isinstance(tracer, LogTracer) for tracer in tracers) or not logger.isEnabledFor(logging.INFO):
+        return tracers
+    return (LogTracer(show), *tracers)
 
 
 class LogTracer(Tracer):
     """Logs what a machine does to the logger ``trsm.<machine id>``: changes at INFO, decisions and reasons at DEBUG.
 
     A machine gets one by itself if that logger (where somebody has made it, with ``logging.getLogger``), or else
-    ``trsm`` above it, is enabled for INFO when the machine is opened. Attach one with ``machine.trace(LogTracer())``
-    to log a machine from some point on. Each record tells its machine: ``record.name`` ends with the id.
+    ``trsm`` above it, is enabled for INFO when the machine is opened and none is among its ``tracers``. Attach one with
+    ``machine.trace(LogTracer())`` to log a machine from some point on. Each record tells its machine: ``record.name``
+    ends with the id.
 
     Args:
-      show: the names of free keywords, and of fields of args instances, whose values may be logged; of all others only
-        the names are. Default: none, so that no secret gets into a log. What an exception says of itself is logged.
+      show: the names of free keywords, and of fields of args instances (attrs classes and dataclasses), whose values
+        may be logged; of all others only the names are. Default: none, so that no secret gets into a log. What an
+        exception says of itself is logged.
 
     Raises:
       TypeError: `show` are no names.
@@ -96,12 +116,13 @@ class LogTracer(Tracer):
         words: list[str] = []
         for name, value in transition.args.items():
             words.append(f"{name}={value!r}" if name in self._show else f"{name}=…")
-        for state in transition.called:
-            if state.args is not None:
-                instance: object = transition.args_of(state)
-                shown = (name for name in self._show if hasattr(instance, name))
-                fields = ", ".join(f"{name}={getattr(instance, name)!r}" for name in sorted(shown))
-                words.append(f"{state}({fields or '…'})")
+        calls = None if transition._mutation is None else transition._mutation.calls
+        for number, instance in sorted((calls or {}).items()):
+            fields = ", ".join(
+                f"{name}={getattr(instance, name)!r}" if name in self._show and hasattr(instance, name) else f"{name}=…"
+                for name in fields_of(instance)
+            )
+            words.append(f"{transition._definition.states[number]}({fields or '…'})")
         return f" with {', '.join(words)}" if words else ""
 
     def machine_opened(self, machine: Observed) -> None:
@@ -118,8 +139,16 @@ class LogTracer(Tracer):
 
     def mutation_queued(self, machine: Observed, mutation: QueuedMutation) -> None:
         """Log that a mutation waits."""
-        names = ", ".join(str(state) for state in (*mutation.called, *mutation.dropped))
-        self._log(machine, logging.DEBUG, "queued: %s(%s) at %d", mutation.kind, names, mutation.result.tick)
+        self._log(machine, logging.DEBUG, "queued: %s at %d", mutation, mutation.result.tick)
+
+    def resolved(self, machine: Observed, transition: Transition, is_accepted: bool) -> None:
+        """Log why a mutation that relations allow does not bring, or keep, all that it might."""
+        logger = self._logger(machine, logging.DEBUG) if is_accepted else None
+        if logger is not None:
+            plan = transition._plan
+            explanation = Explainer(transition._definition.relations, plan.active, plan.request).explain()
+            if explanation.reasons:
+                logger.debug("resolved: %s", _line(explanation.text))
 
     def committed(self, machine: Observed, transition: Transition) -> None:
         """Log what changed."""
@@ -139,7 +168,7 @@ class LogTracer(Tracer):
         """Log why a mutation was canceled."""
         logger = self._logger(machine, logging.DEBUG) if isinstance(result, Canceled) else None
         if logger is not None:
-            logger.debug("canceled: %s", cast("Canceled", result).reason)
+            logger.debug("canceled: %s", _line(cast("Canceled", result).reason))
 
     def handler_ended(
         self, machine: Observed, transition: Transition, handler: str, error: BaseException | None
@@ -164,3 +193,8 @@ class LogTracer(Tracer):
         """Log what a second automatic round would change."""
         names = ", ".join(map(str, states))
         self._log(machine, logging.DEBUG, "a second automatic round would still change %s", names)
+
+
+def _line(text: str) -> str:
+    """Return sentences that stand on lines of their own as one line, as a record is."""
+    return text.replace("\n", " ")

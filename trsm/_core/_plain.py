@@ -96,7 +96,10 @@ def _read_state(written: Mapping[str, object], where: str, name: str, error: Sta
     given: dict[str, object] = {key: _strings(written.get(key, ()), f"{where}: {key}") for key in (*RELATIONS, "tags")}
     timing = {key: written[key] for key in ("timeout", "on_timeout") if key in written}
     if name == "Error":
-        return _of(error.extend, given | timing)
+        for key in (*FLAGS, "args", "catches"):
+            if written.get(key, False) is not False:
+                raise SchemaError(f"{where}: {key} cannot be said of Error, which every schema has: leave it out")
+        return _of(error.extend, given | timing, where)
     for flag in FLAGS:
         given[flag] = written.get(flag, False)
         if not isinstance(given[flag], bool):
@@ -105,14 +108,17 @@ def _read_state(written: Mapping[str, object], where: str, name: str, error: Sta
         if any(given.pop(flag) for flag in FLAGS) or "args" in written:
             raise SchemaError(f"{where}: an error state has neither flags nor args: leave them out")
         given["catches"] = tuple(_resolved(one, where) for one in _strings(written["catches"], f"{where}: catches"))
-        return _of(ErrorState, given | timing)
+        return _of(ErrorState, given | timing, where)
     if "args" in written:
         given["args"] = _resolved(written["args"], where)
-    return _of(State, given | timing)
+    return _of(State, given | timing, where)
 
 
-def _of(make: Callable[..., object], given: dict[str, object]) -> State[..., object]:
-    return cast("State[..., object]", make(**given))
+def _of(make: Callable[..., object], given: dict[str, object], where: str) -> State[..., object]:
+    try:
+        return cast("State[..., object]", make(**given))
+    except SchemaError as error:
+        raise SchemaError(f"{where}: {error}") from None
 
 
 def _resolved(reference: object, where: str) -> type[object]:

@@ -37,7 +37,8 @@ class Explanation:
       accepted: whether the mutation would be executed.
       reasons: one for each state that was asked for or implied and would not come, or would not stay, in declaration
         order. States that are only removed because they were asked to go have none.
-      text: the same in sentences, down to the root causes; what ``str()`` gives.
+      text: in sentences, down to the root causes; what ``str()`` gives. Of a mutation that would be executed it tells
+        all reasons, of one that would not those that make it fail: who else would not have come is in `reasons`.
     """
 
     accepted: bool
@@ -157,9 +158,8 @@ class Explainer:
     def _verb(self, state: int) -> str:
         if not self.active >> state & 1:
             return "cannot activate"
-        dropped = self.request.dropped >> state & 1 and self.request.kind not in (Kind.AUTO, Kind.ERROR)
-        refused = state in self.refused and not self.found >> state & 1  # by its `can_exit`
-        return "cannot leave" if dropped or refused else "cannot stay"
+        is_dropped = self.request.dropped >> state & 1 and self.request.kind not in (Kind.AUTO, Kind.ERROR)
+        return "cannot leave" if is_dropped else "cannot stay"
 
     def _standing_of(self, state: int) -> str:
         """Return why a state that puts another one out is there, or still stands."""
@@ -202,10 +202,8 @@ class Explainer:
         path = (*path, state)
         names = self.relations.names
         start = f"{reason.state} {self._verb(state)}:"
-        number = names.index(reason.by) if reason.by in names and reason.kind != "refused by" else -1
+        number = names.index(reason.by) if reason.by in names else -1
         match reason.kind:
-            case "refused by":
-                return f"{start} {reason.by} refused it"
             case "latched":
                 return f"{start} it is latched, and stays until the machine closes"
             case "excluded by":
@@ -237,8 +235,8 @@ class Explainer:
         if state in path:
             return f"which waits for it in turn; {self._beside(path[path.index(state) :], told)}"
         if candidates >> state & 1 and self.reason(state) is not None:
-            how = "would leave" if state in self.refused else "is not there"
-            return f"which {how}{', as was said' if state in told else f'; {self.sentence(state, told, path)}'}"
+            why = ", as was said" if state in told else f"; {self.sentence(state, told, path)}"
+            return f"which is not there{why}"
         if self.active >> state & 1:
             return (
                 "which this mutation removes"
@@ -292,15 +290,12 @@ class Explainer:
             ]
             lines.append(f"{describe(relations, self.request)}: {'; '.join(changes) or 'nothing changes'}.")
         told: set[int] = set()
-        for reason in sorted(reasons, key=self._root_last):
+        for reason in reasons:
             state = relations.names.index(reason.state)
-            if state not in told and not (reason.kind == "refused by" and refusal):
+            # Nothing comes of what is refused: there, only who fails is told, and why. A handler was named above.
+            if state not in told and (accepted or verdict.failed >> state & 1):
                 lines.append(f"{self.sentence(state, told)}.")
         return Explanation(accepted, reasons, "\n".join(lines))
-
-    def _root_last(self, reason: Reason) -> bool:
-        """Sort what was asked for before what would only have come with it."""
-        return not (self.verdict.failed >> self.relations.names.index(reason.state)) & 1
 
 
 def describe(relations: Relations, request: Request) -> str:

@@ -528,7 +528,7 @@ class Runner:
         transition._journal = journal
         transition._position = len(journal.plans)
         transition._machine = self._reference
-        transition.tick = self._tick
+        transition._tick = ~self._tick  # it is not committed
         transition.dry_run = False
         return transition
 
@@ -536,7 +536,7 @@ class Runner:
         """Return the transition that a record stands for, and put it in the record's place."""
         plan, tick, journal, position, source = record
         transition = self._new_transition(plan, None if source is None else Mutation(plan.request, source=source))
-        transition.tick, transition._journal, transition._position = tick, journal, position
+        transition._tick, transition._journal, transition._position = tick, journal, position
         if self._last is record:
             self._last = transition
         began = self._began or []
@@ -650,7 +650,7 @@ class Runner:
     def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
         """Change active states and ticks at once, then call the final handlers; no ``on_exit`` of `silent` states."""
         moved = plan.moved
-        self._tick = transition.tick = self._tick + 1
+        self._tick = transition._tick = self._tick + 1
         self._last = transition
         if moved:
             ticks = self._ticks
@@ -872,10 +872,12 @@ class Runner:
 
     # ---- What the shell adds ----------------------------------------------------------------------------------------
 
-    def _late_error(self, error: Exception) -> None:
-        """Called with an error that is reported while closing, or after it."""
+    def _late_error(self, error: Exception) -> bool:
+        """Called with an error that is reported while closing, or after it; return whether somebody will hear of it."""
         if self._phase == RUNNING:
             self._unhandled_error(error, current_source())
+            return True
+        return False
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
         """Called right after a commit that moved a watched state, before any final handler."""

@@ -10,6 +10,8 @@ import attrs
 DEPTH = 32
 """How many records a chain of causes holds; in a longer one the middle is dropped and counted."""
 _RECENT = DEPTH // 2
+FINALS = ("on_exit", "on_enter", "on_change")
+"""The roles of what runs as a part of its transition."""
 
 
 @attrs.frozen
@@ -31,7 +33,7 @@ class Source:
     omitted: int = 0
     """How many records were dropped between this one and ``parent``."""
     role: str = "task"
-    """What the handler is: ``"on_enter"`` and the like, ``"task"``, or ``"timeout"``."""
+    """What the handler is: ``"on_enter"`` and the like, ``"task"``, ``"timeout"`` or ``"cleanup"``."""
     depth: int = attrs.field(init=False)
     """How many records the chain holds, this one included."""
 
@@ -52,7 +54,8 @@ class Source:
         """This record alone, in words."""
         what = f"{self.kind}({', '.join(self.called)})"
         who = self.handler if self.role == "timeout" else f"{self.role} {self.handler}"
-        when = "in" if self.role not in ("task", "timeout") else "after"
+        # Who negotiates is asked before there is a transition, and what is no handler runs after it.
+        when = "in" if self.role in FINALS else "asked after" if self.role.startswith("can_") else "after"
         return f"{who}, {when} transition {self.tick} of machine {self.machine!r}, {what}"
 
     def __str__(self) -> str:
@@ -73,7 +76,7 @@ def bounded(source: Source) -> Source:
     while len(recent) < _RECENT and recent[-1].parent is not None:
         recent.append(recent[-1].parent)
     rest = recent[-1].parent
-    omitted = recent[-1].omitted
+    omitted = 0
     while rest is not None and rest.depth > DEPTH - _RECENT:
         omitted += 1 + rest.omitted
         rest = rest.parent

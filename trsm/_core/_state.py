@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import (
     Generic,
@@ -12,6 +13,7 @@ from typing import (
     NoReturn,
     ParamSpec,
     Protocol,
+    Self,
     TypeAlias,
     TypeVar,
     cast,
@@ -248,6 +250,20 @@ class State(Generic[P, A_co]):
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a state is frozen: {name} cannot be deleted")
+
+    def __copy__(self) -> Self:
+        return self  # a state is itself wherever it goes: in a copied args instance too
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[type | None, str]]:
+        """Pickle it as what it is called in its schema.
+
+        Raises:
+          SchemaError: it is not part of a schema (yet).
+        """
+        return operator.getitem, (self._owner, self.name)
 
     def __init_subclass__(cls) -> None:
         if cls.__module__ != __name__:

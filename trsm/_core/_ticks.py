@@ -112,14 +112,14 @@ class Ticks:
         return all(here <= there for here, there in zip(mine, theirs, strict=True))
 
     def __lt__(self, other: Ticks) -> bool:
-        return self <= other and self != other
+        return self <= other and not self >= other  # not by `!=`: equal ones of a schema and its heir differ
 
     def __ge__(self, other: Ticks) -> bool:
         _, mine, theirs = self._beside(other, ">=")
         return all(here >= there for here, there in zip(mine, theirs, strict=True))
 
     def __gt__(self, other: Ticks) -> bool:
-        return self >= other and self != other
+        return other < self
 
     @property
     def active_states(self) -> tuple[State[..., object], ...]:

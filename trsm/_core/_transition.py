@@ -38,11 +38,10 @@ class Transition:
     as it was before, and the target here.
 
     Attributes:
-      tick: the machine's own tick: how many transitions it had executed, this one included.
       dry_run: whether it is only asked what would happen (``can_add``, ``can_remove``, ``explain``).
     """
 
-    __slots__ = ("_definition", "_journal", "_machine", "_mutation", "_plan", "_position", "dry_run", "tick")
+    __slots__ = ("_definition", "_journal", "_machine", "_mutation", "_plan", "_position", "_tick", "dry_run")
 
     _definition: Definition
     _plan: Plan
@@ -50,7 +49,8 @@ class Transition:
     _journal: Journal
     _machine: ReferenceType[object]
     _position: int
-    tick: int
+    _tick: int
+    """`tick`, or its complement, which is negative, as long as it is not committed."""
     dry_run: bool
 
     def __init__(self) -> None:
@@ -58,6 +58,11 @@ class Transition:
 
     def _states(self, mask: int) -> tuple[State[..., object], ...]:
         return States(state for number, state in enumerate(self._definition.states) if mask >> number & 1)
+
+    @property
+    def tick(self) -> int:
+        """The machine's own tick: how many transitions it had executed, this one included once it is committed."""
+        return self._tick if self._tick >= 0 else ~self._tick
 
     # ---- What was asked ---------------------------------------------------------------------------------------------
 
@@ -138,19 +143,24 @@ class Transition:
     def describe_cause(self) -> str:
         """Return what caused it, in lines: this transition, then each handler or task, back to the first.
 
-        The chain goes across the machines of a process. In a long one the middle is left out, and counted.
+        The chain goes across the machines of a process. In a long one the middle is left out, and counted. An error's
+        comes from who raised it, in a child too; the automatic round from what caused the transition before it.
 
         Example::
 
-            add(Ready), transition 4 of machine 'link'
-            by task Link.dial, after transition 3 of machine 'link', add(Connecting)
-            by on_enter Boss.begin, in transition 1 of machine 'boss', add(Working)
-            from outside
+            print(machine.last_transition.describe_cause())
+            # add(Ready), transition 4 of machine 'link'
+            # by task Link.dial, after transition 3 of machine 'link', add(Connecting)
+            # by on_enter Boss.begin, in transition 1 of machine 'boss', add(Working)
+            # from outside
         """
         machine = cast("_Named | None", self._machine())
         called = ", ".join(map(str, (*self.called, *self.dropped)))
         what = f"{self.kind}({called})"
-        at = "asked for" if self.dry_run else f"transition {self.tick}"
+        if self.dry_run:
+            at = "a dry run"
+        else:
+            at = f"transition {self.tick}" if self._tick >= 0 else f"negotiated after transition {self.tick}"
         of = (
             f"of machine {machine.id!r}"
             if machine is not None
