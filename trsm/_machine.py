@@ -233,10 +233,11 @@ class Machine(Performer):
         self._look(plan, transition, removal)
 
     def _is_watched(self, number: int) -> bool:
+        subscriptions = self._subscriptions
         return (
-            bool(self._watchers)
-            or super()._is_watched(number)
-            or (self._subscriptions is not None and number in self._subscriptions.tables)
+            self._watchers
+            or (subscriptions is not None and number in subscriptions.tables)
+            or Performer._is_watched(self, number)
         )
 
     def _subscription_changed(self, key: int, is_present: bool) -> None:
