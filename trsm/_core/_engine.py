@@ -662,11 +662,12 @@ class Engine(Runner):
         running, outer = self._running, self._transition
         token = CAUSE.set(CAUSE.get())
         try:
-            refusal = self._negotiate(plan, transition)
+            refusal = self._transact(plan, transition)
         finally:
             CAUSE.reset(token)
             self._running, self._transition = running, outer
         self._catch_up()
+        assert refusal is None or isinstance(refusal, Refusal)  # nothing else comes of a dry run
         if refusal is not None and refusal.error is not None:
             raise refusal.error
         return refusal

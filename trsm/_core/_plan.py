@@ -66,6 +66,8 @@ class Plan:
     """``on_exit`` of those leaving, ``on_enter`` of those entering, ``on_change``."""
     tasks: tuple[tuple[int, tuple[TaskHandler, ...]], ...] = ()
     """Entering states that have tasks, and those."""
+    moves_error: bool = False
+    """Whether the tick of ``Error`` moves, and so what ``machine.error`` is may change."""
     is_followed: bool = False
     """Whether the automatic round follows it."""
     is_quiet: bool = False
@@ -97,6 +99,7 @@ def outline(relations: Relations, active: int, request: Request) -> Plan:
         moved=moved,
         began=tuple(members(target & ~active)),
         touched=moved | verdict.called | (0 if request.kind in BARRING else request.dropped),
+        moves_error=bool(moved & error),
         is_followed=is_followed,
         is_quiet=request.kind in ASKED and not is_followed and not changed & error,
     )
