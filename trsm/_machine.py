@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from threading import get_ident
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast, get_args
 
 import trio
@@ -42,7 +43,7 @@ from trsm._waiters import (
 
 T = TypeVar("T")
 Looking = Condition[Any]
-Observing: TypeAlias = "Waiter[Any] | Stream[Any]"
+Observing: TypeAlias = "Condition[Any] | OfQueue[Any] | Stream[Any]"
 
 
 class Transition(CoreTransition):
@@ -230,8 +231,10 @@ class Machine(Performer):
         if self._closing:
             self._final = plan, transition, removal
             return
-        self._start_tasks(plan, transition, bound)
-        self._look(plan, transition, removal)
+        if plan.tasks:
+            self._start_tasks(plan, transition, bound)
+        if self._subscriptions is not None:
+            self._look(self._subscriptions, plan, transition, removal)
 
     def _is_watched(self, number: int) -> bool:
         subscriptions = self._subscriptions
@@ -242,16 +245,16 @@ class Machine(Performer):
         )
 
     def _subscription_changed(self, key: int, is_present: bool) -> None:
-        if key == ANY:
+        if key >= 0:
+            if is_present:
+                self._watched |= 1 << key
+            elif not self._is_watched(key):
+                self._watched &= ~(1 << key)
+        elif key == ANY:
             self._watchers = is_present
             self._watch_anew()
         elif key == QUEUE:
             self._is_settling_watched = is_present
-        elif key >= 0:
-            if is_present:
-                self._watched |= 1 << key
-            else:
-                self._unwatch(key)
 
     def _renumber(self, places: list[int], before: type[Schema]) -> None:
         super()._renumber(places, before)
@@ -265,23 +268,30 @@ class Machine(Performer):
             -1 if self._watchers else union(1 << n for n in range(len(self._definition.states)) if self._is_watched(n))
         )
 
-    def _look(self, plan: Plan, transition: CoreTransition, removal: CoreTransition | None) -> None:
+    def _look(
+        self,
+        subscriptions: Subscriptions,
+        plan: Plan,
+        transition: CoreTransition,
+        removal: CoreTransition | None,
+    ) -> None:
         """Let everyone look who subscribed to what a transition touched, and wake those whose condition came true."""
-        subscriptions = self._subscriptions
-        if subscriptions is None:
-            return
-        keys = [ANY, *members(plan.touched | (0 if removal is None else removal._plan.touched))]
-        observers = subscriptions.of(keys)
+        touches = plan.touches if removal is None else members(plan.touched | removal._plan.touched)
+        observers = subscriptions.of((ANY, *touches))
         if not observers:
             return
         ended: list[Any] = []  # only waiters end so
-        with _Reading(self, transition.source):
-            for observer in observers:
-                try:
-                    if observer._observe(transition, removal):
-                        ended.append(observer)
-                except BaseException as error:
-                    self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
+        cause, phase, running = CAUSE.get(), self._phase, self._running
+        CAUSE.set(transition.source)  # predicates may look, and not change this machine; they may change others
+        self._phase, self._running = READING, None
+        for observer in observers:
+            try:
+                if observer._observe(transition, removal):
+                    ended.append(observer)
+            except BaseException as error:
+                self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
+        self._phase, self._running = phase, running
+        CAUSE.set(cause)
         if ended:
             self._wake(ended)
 
@@ -299,7 +309,7 @@ class Machine(Performer):
         if self._tracers:
             self._announce(Tracer.waiter_subscribed, observer)
 
-    def _born(self, waiter: Condition[T], value: T | None) -> Waiter[T]:
+    def _condition(self, waiter: Condition[T], value: T | None) -> Waiter[T]:
         """Let a waiter that was just made end, if its condition holds or the machine is closed; else subscribe it."""
         if value is not None:
             waiter._end(value, None)
@@ -307,7 +317,13 @@ class Machine(Performer):
             waiter.fail(self._closed_error())
         else:
             mask = waiter._mask
-            self._subscribe(waiter, members(mask) if mask else (ANY,))
+            if not mask:
+                keys: Iterable[int] = (ANY,)
+            elif mask & (mask - 1):
+                keys = members(mask)
+            else:
+                keys = (mask.bit_length() - 1,)
+            self._subscribe(waiter, keys)
         return waiter
 
     def _now(self) -> Ticks:
@@ -357,13 +373,15 @@ class Machine(Performer):
         mask = self._mask(states, "when")
         if where is not None:
             _check_predicate(where, f"when(…, where={where!r})", "the transition")
-        self._check_thread("when")
+        if get_ident() != self._thread:
+            self._check_thread("when")
         waiter: Condition[Transition]
         if where is not None or args:
             waiter = Condition(_fit, self, mask, (where, args), since=self._tick)
-            return self._born(waiter, None)
+            return self._condition(waiter, None)
         waiter = Condition(_are_active, self, mask)
-        return self._born(waiter, self._youngest(mask) if self._holding() & mask == mask else None)
+        active = self._holding() if self._is_closed else self._active
+        return self._condition(waiter, self._youngest(mask) if active & mask == mask else None)
 
     def when_not(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until none of these states is active, as seen after a transition.
@@ -373,14 +391,14 @@ class Machine(Performer):
         mask = self._mask(states, "when_not")
         self._check_thread("when_not")
         waiter: Condition[Transition] = Condition(_are_inactive, self, mask)
-        return self._born(waiter, None if self._holding() & mask else self.last_transition)
+        return self._condition(waiter, None if self._holding() & mask else self.last_transition)
 
     def when_any(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until at least one of these states is active, as seen after a transition; else as `when_not`."""
         mask = self._mask(states, "when_any")
         self._check_thread("when_any")
         waiter: Condition[Transition] = Condition(_is_any_active, self, mask)
-        return self._born(waiter, self.last_transition if self._holding() & mask else None)
+        return self._condition(waiter, self.last_transition if self._holding() & mask else None)
 
     def when_tick(self, state: State[..., object], tick: int) -> Waiter[Transition]:
         """Wait until the tick of a state is at least `tick`; it sees every tick, however short.
@@ -414,7 +432,7 @@ class Machine(Performer):
 
     def _when_tick(self, number: int, tick: int) -> Waiter[Transition]:
         waiter: Condition[Transition] = Condition(_is_reached, self, 1 << number, tick)
-        return self._born(waiter, self.last_transition if self._now()._values[number] >= tick else None)
+        return self._condition(waiter, self.last_transition if self._now()._values[number] >= tick else None)
 
     def when_next(self, state: State[..., object]) -> Waiter[Transition]:
         """Wait for the next transition in which a state activates, or a multi state is called again, however short.
@@ -424,7 +442,7 @@ class Machine(Performer):
         number = self._definition.number(state, "when_next")
         self._check_thread("when_next")
         waiter: Condition[Transition] = Condition(_enters, self, 1 << number, since=self._tick)
-        return self._born(waiter, None)
+        return self._condition(waiter, None)
 
     def when_query(self, query: Callable[[Ticks], bool]) -> Waiter[Transition]:
         """Wait until a predicate on the ticks is true; it is asked now, and once after each transition that moved one.
@@ -445,15 +463,19 @@ class Machine(Performer):
         _check_predicate(query, f"when_query({query!r})", "the ticks")
         self._check_thread("when_query")
         waiter: Condition[Transition] = Condition(_is_true, self, more=query)
+        cause, phase, running = CAUSE.get(), self._phase, self._running
+        CAUSE.set(current_source())
+        self._phase, self._running = READING, None
         try:
-            with _Reading(self, current_source()):
-                is_true = query(self._now())
+            is_true = query(self._now())
         except Exception as error:
             waiter.fail(error)
             return waiter
         finally:
+            self._phase, self._running = phase, running
+            CAUSE.set(cause)
             self._catch_up()
-        return self._born(waiter, self.last_transition if is_true else None)
+        return self._condition(waiter, self.last_transition if is_true else None)
 
     def when_error(self, state: State[..., object] | None = None) -> Waiter[Exception]:
         """Wait for the next exception that becomes a state: any, or one that `state` takes. It only watches.
@@ -467,7 +489,7 @@ class Machine(Performer):
             raise ValueError(f"when_error({state}): {state} is no ErrorState; wait with machine.when({state})")
         self._check_thread("when_error")
         waiter: Condition[Exception] = Condition(_errs, self, 1 << number, since=self._tick)
-        return self._born(waiter, None)
+        return self._condition(waiter, None)
 
     def when_queue(self, result: Result) -> Waiter[Executed | Canceled]:
         """Wait until a mutation that was queued has had its turn, and give how it ended: `Executed` or `Canceled`.
@@ -768,9 +790,9 @@ class Machine(Performer):
         final, self._final = self._final, None
         last = self.last_transition
         # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
-        self._look(*(final or (last._plan, last, None)))
         subscriptions = self._subscriptions
         if subscriptions is not None:
+            self._look(subscriptions, *(final or (last._plan, last, None)))
             error = self._closed_error()
             failed: list[Waiter[object]] = []
             for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):
@@ -850,26 +872,6 @@ class Machine(Performer):
                 waiter._end(None, None)
             self._subscriptions = None  # nobody subscribes any more; and it knows the machine, which would be a circle
             self._wake(waiters)
-
-
-class _Reading:
-    """While predicates run: they may look, and not change the machine; what they do to others is from `source`."""
-
-    __slots__ = ("_machine", "_phase", "_running", "_source", "_token")
-
-    def __init__(self, machine: Machine, source: Source | None) -> None:
-        self._machine = machine
-        self._source = source
-
-    def __enter__(self) -> None:
-        machine = self._machine
-        self._phase, self._running = machine._phase, machine._running
-        self._token = CAUSE.set(self._source)
-        machine._phase, machine._running = READING, None
-
-    def __exit__(self, *_: object) -> None:
-        self._machine._phase, self._machine._running = self._phase, self._running
-        CAUSE.reset(self._token)
 
 
 # ---- What conditions look at ----------------------------------------------------------------------------------------

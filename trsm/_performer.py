@@ -173,7 +173,8 @@ class Performer(Engine):
             for number in plan.leaving:
                 for scope in self._started.get(number, ()):
                     scope.cancel(self._reason_of(number, transition))
-        for number in members((plan.active ^ plan.target) & self._definition.timed):
+        timed = self._definition.timed
+        for number in members((plan.active ^ plan.target) & timed) if timed else ():
             if plan.target >> number & 1:
                 self._start_deadline(number, self._definition.timeouts[number][0])
             else:

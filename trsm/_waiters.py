@@ -51,10 +51,13 @@ class Waiter(Generic[T_co]):
       WrongThread: at the await, or where it is composed, in another thread than that of the machine.
     """
 
-    __slots__ = ("__weakref__", "_above", "_depth", "_error", "_is_done", "_refs", "_tasks", "_thread", "_value")
+    __slots__ = ("__weakref__", "_above", "_error", "_is_done", "_refs", "_tasks", "_thread", "_value")
 
+    _depth: int = 0
+    """How many levels of composites it has below it; those have a field of that name."""
     _value: Any  # what a waiter of this type gives
     _error: BaseException | None
+    """Both are there once it is done."""
 
     def __init__(self) -> None:
         if type(self) is Waiter:
@@ -64,9 +67,6 @@ class Waiter(Generic[T_co]):
         self._tasks: list[trio.lowlevel.Task] | None = None
         self._above: list[weakref.ref[_Composite[object]]] | None = None
         self._refs: Sequence[Subscription] = ()
-        self._depth = 0
-        self._error = None
-        self._value = None
 
     @property
     def done(self) -> bool:
@@ -121,7 +121,7 @@ class Waiter(Generic[T_co]):
         self._value = value
         self._error = error
         for subscription in self._refs:
-            subscription.table.drop(subscription)
+            subscription.drop()
         self._refs = ()
 
 
@@ -179,7 +179,7 @@ class _Composite(Waiter[T_co]):
     Children are counted as they end, and looked through only once, at the end: waiting for many is linear in them.
     """
 
-    __slots__ = ("_children", "_is_decided", "_pending")
+    __slots__ = ("_children", "_depth", "_is_decided", "_pending")
 
     _children: tuple[Waiter[object], ...]
 
@@ -340,7 +340,7 @@ class Condition(Waiter[T_co]):
         more: Any = None,
         since: int = -1,
     ) -> None:
-        Waiter.__init__(self)
+        super().__init__()
         self._look = look
         self._machine = machine
         """Whose it is; None if `look` looks at none."""
@@ -419,12 +419,16 @@ class Subscription(weakref.ref["Observer"]):
     table: Subscriptions
     key: int
 
+    def drop(self) -> None:
+        """Leave the table. Doing so twice is fine."""
+        self.table.drop(self)
+
 
 def _gone(ref: weakref.ref[Observer]) -> None:
     subscription = cast("Subscription", ref)
     # The last reference may go, or the collector run, in a thread that must not touch the tables: `of` sweeps it then.
     if get_ident() == subscription.table.thread:
-        subscription.table.drop(subscription)
+        subscription.drop()
 
 
 class Subscriptions:
@@ -452,17 +456,18 @@ class Subscriptions:
 
     def add(self, observer: Observer, keys: Iterable[int]) -> tuple[Subscription, ...]:
         """Subscribe an observer under each key."""
-        added: list[Subscription] = []
+        added: tuple[Subscription, ...] = ()
         for key in keys:
             subscription = Subscription(observer, _gone)
             subscription.table = self
             subscription.key = key
+            added += (subscription,)
             if key not in self.tables:
-                self.tables[key] = {}
+                self.tables[key] = {subscription: None}
                 self.changed(key, True)
-            self.tables[key][subscription] = None
-            added.append(subscription)
-        return tuple(added)
+            else:
+                self.tables[key][subscription] = None
+        return added
 
     def drop(self, subscription: Subscription) -> None:
         """Unsubscribe. Doing so twice is fine."""
@@ -534,7 +539,7 @@ class Stream(Generic[T_co]):
         """Note that there is no more to come."""
         self._is_over = True
         for subscription in self._refs:
-            subscription.table.drop(subscription)
+            subscription.drop()
         self._refs = []
         self._wake()
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from threading import get_ident
 from types import TracebackType
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind, Request
@@ -42,6 +42,9 @@ from trsm._core._transition import Transition
 
 ADD, REMOVE, SET = Kind.ADD, Kind.REMOVE, Kind.SET
 """Looked up once: members of an enumeration are slow to reach in Python 3.11."""
+
+PLAIN: type = State
+"""What nearly all states are, which need not be looked at twice."""
 
 ExplainKind = Literal["add", "remove", "set", "toggle", "mutate"]
 
@@ -687,11 +690,15 @@ class Engine(Runner):
             f"{call} names no state: write at least one, such as {self._definition.states[0].qualified_name}"
         )
 
-    def _mask(self, states: tuple[object, ...], doing: str) -> int:
+    def _mask(self, states: tuple[Any, ...], doing: str) -> int:
         if not states:
             raise self._names_none(doing)
         mask = 0
+        numbers = self._definition.numbers
         for state in states:
+            if type(state) is PLAIN and state in numbers:
+                mask |= 1 << numbers[state]
+                continue
             if isinstance(state, Call):
                 raise MutationError(
                     f"{doing}: {cast('Call[object]', state).state}(…) carries arguments, which nobody would read here"

@@ -61,6 +61,8 @@ class Plan:
     """States of which an instance begins."""
     touched: int = 0
     """States that move, are called or are asked to go: what an observer may have to look at."""
+    touches: tuple[int, ...] = ()
+    """The same, one by one."""
     negotiation: tuple[Step, ...] = ()
     finals: tuple[Step, ...] = ()
     """``on_exit`` of those leaving, ``on_enter`` of those entering, ``on_change``."""
@@ -85,6 +87,7 @@ def outline(relations: Relations, active: int, request: Request) -> Plan:
     leaving = relations.in_order(active & ~target)[::-1]
     changed = active ^ target
     moved = changed | again
+    touched = moved | verdict.called | (0 if request.kind in BARRING else request.dropped)
     is_followed = bool(moved and relations.auto and request.kind in FOLLOWED)
     error = 1 << len(relations.names) - 1
     return Plan(
@@ -98,7 +101,8 @@ def outline(relations: Relations, active: int, request: Request) -> Plan:
         repeats=tuple(members(again)),
         moved=moved,
         began=tuple(members(target & ~active)),
-        touched=moved | verdict.called | (0 if request.kind in BARRING else request.dropped),
+        touched=touched,
+        touches=tuple(members(touched)),
         moves_error=bool(moved & error),
         is_followed=is_followed,
         is_quiet=request.kind in ASKED and not is_followed and not changed & error,
