@@ -9,10 +9,12 @@ import platform
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import floor
 from budgets import HAND, TRSM
 from cases import CASES
+from page import PAGE, PLOT, RESULTS, page
 from report import table
 from workers import Worker, measure
 
@@ -42,7 +44,8 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="*", help="keys of cases, such as 1 8 '10 root' (default: all)")
     parser.add_argument("--trio-only", action="store_true", help="leave the peers out")
-    parser.add_argument("--into", type=Path, help="a directory for benchmarks.json and benchmarks.svg (default: none)")
+    parser.add_argument("--into", type=Path, help=f"a directory for {RESULTS.name} and {PLOT.name} (default: none)")
+    parser.add_argument("--publish", action="store_true", help="write the committed figures, their plot and their page")
     options = parser.parse_args()
 
     libraries = LIBRARIES[:2] if options.trio_only else LIBRARIES
@@ -71,7 +74,18 @@ def main() -> None:
     print(table(result))
     if options.into is not None:
         options.into.mkdir(parents=True, exist_ok=True)
-        (options.into / "benchmarks.json").write_text(json.dumps(result, indent=1) + "\n")
+        write(result, options.into / RESULTS.name, options.into / PLOT.name)
+    if options.publish:
+        write(result, RESULTS, PLOT)
+        PAGE.write_text(page(result))
+
+
+def write(result: dict[str, Any], figures: Path, plot: Path) -> None:
+    """Write figures as JSON, and their plot."""
+    from plot import draw  # matplotlib is needed for nothing else
+
+    figures.write_text(json.dumps(result, indent=1) + "\n")
+    draw(result, plot)
 
 
 if __name__ == "__main__":

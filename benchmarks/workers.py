@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from cases import Case
 
 HERE = Path(__file__).parent
+ENVIRONMENT = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+"""What of the environment would change what is measured: another checkout, or imports that compile each time."""
 
 
 class Worker:
@@ -30,6 +34,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             cwd=HERE,  # and so no checkout is imported that is not installed
+            env={name: value for name, value in os.environ.items() if name not in ENVIRONMENT},
         )
 
     def _answer(self, process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -43,8 +48,8 @@ class Worker:
         """Return whether the library has the case."""
         return case.key in self.about["cases"]
 
-    def ask(self, case: Case, count: int | None = None) -> float:
-        """Return one sample: seconds or bytes for each. Memory is measured in a fresh process."""
+    def ask(self, case: Case, count: int | None = None) -> float | None:
+        """Return one sample: seconds or bytes for each; None if it cannot. Memory is measured in a fresh process."""
         process = self._started() if case.once else self._process
         if case.once:
             self._answer(process)
@@ -52,11 +57,14 @@ class Worker:
         assert process.stdin is not None
         process.stdin.write(json.dumps({"case": case.key} | ({} if count is None else {"count": count})) + "\n")
         process.stdin.flush()
-        each = float(self._answer(process)["each"])
+        answer = self._answer(process)
         if case.once:
             process.stdin.close()
             process.wait()
-        return each
+        if "error" in answer:
+            print(f"{self.name}: case {case.key} raised {answer['error']}", file=sys.stderr)
+            return None
+        return float(answer["each"])
 
     def close(self) -> None:
         """End the process."""
@@ -72,5 +80,8 @@ def measure(case: Case, workers: Sequence[Worker], repeats: int) -> dict[str, fl
     for turn in range(1 if case.once else repeats):
         for worker in knowing if turn % 2 else knowing[::-1]:
             sample = worker.ask(case, count=1 if case.key == "12" else None)
-            best[worker.name] = min(sample, best.get(worker.name, sample))
+            if sample is None:
+                knowing = [other for other in knowing if other is not worker]
+            else:
+                best[worker.name] = min(sample, best.get(worker.name, sample))
     return best

@@ -8,10 +8,10 @@ from typing import Any
 
 import trio
 import trio.testing
-import trsm
-from trsm import Schema, State
 
+import trsm
 from timing import Resident, Traced, clock, import_seconds
+from trsm import Schema, State
 
 VERSION_OF = "trsm"
 
