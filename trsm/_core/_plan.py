@@ -12,7 +12,7 @@ from trsm._core._relations import Relations
 from trsm._core._state import HandlerKind
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Handler:
     """One bound handler: a function, and the place of the object it belongs to among those that were bound."""
 
@@ -27,7 +27,7 @@ class Handler:
     """Whether it only watches, and handles no error."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class TaskHandler(Handler):
     """A bound task."""
 
@@ -40,7 +40,7 @@ Step = tuple[Callable[..., object], int, Handler]
 """A handler laid out for the loop that calls it."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Plan:
     """What becomes of `request` when `active` is active, in the order in which it happens."""
 

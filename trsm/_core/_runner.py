@@ -59,7 +59,7 @@ class Refusal:
         self.error = error
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Fault:
     """An exception that waits to become a state."""
 
