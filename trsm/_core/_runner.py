@@ -645,7 +645,7 @@ class Runner:
             self._active = plan.target
             journal = transition._journal
             journal.plans.append(plan)
-            if len(journal.plans) >= journal.limit:
+            if transition._position >= journal.last:
                 self._journal = None
             if plan.is_followed:
                 self._auto_due = True
@@ -681,9 +681,7 @@ class Runner:
             return None
         return transition.error if plan.request.kind is Kind.ERROR else self._error
 
-    def _conclude(
-        self, plan: Plan, transition: Transition, failure: _Failure | None, bound: tuple[object, ...]
-    ) -> int:
+    def _conclude(self, plan: Plan, transition: Transition, failure: _Failure | None, bound: tuple[object, ...]) -> int:
         """Do the removal that a fault brings, and tell whom it concerns; return who failed or was skipped.
 
         `bound` is what the handlers belonged to when it began: they may bind and detach, and what runs goes on.
@@ -737,7 +735,7 @@ class Runner:
         So the handlers of a negotiation, which start nothing that outlives them, need not be noted one by one.
         """
         running = self._running
-        return self._source_of(transition, handler if running is None or transition is not self._transition else running)
+        return self._source_of(transition, running if running and transition is self._transition else handler)
 
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
