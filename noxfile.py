@@ -91,3 +91,34 @@ def fuzz(session: nox.Session) -> None:
     install_wheel(session)
     session.install(*group("tests"))
     session.run("pytest", "-q", "--timeout=3600", "-k", "property or law or fuzz", env={"HYPOTHESIS_PROFILE": "long"})
+
+
+@nox.session(python=OLDEST, default=False)
+def bench(session: nox.Session) -> None:
+    """What everything costs, beside other libraries and beside trio itself: a table, JSON and a plot."""
+    xstate = Path(session.create_tmp()) / "xstate"
+    session.run("python", "-m", "venv", str(xstate))
+    session.run(str(xstate / "bin/pip"), "install", "-q", *group("bench-xstate"), external=True)
+    install_wheel(session)
+    session.install(*group("bench"))
+    session.run("python", "benchmarks/run.py", "--xstate-python", str(xstate / "bin/python"), *session.posargs)
+
+
+@nox.session(python=OLDEST, default=False)
+def bench_compare(session: nox.Session) -> None:
+    """The present tree beside a commit, to see a regression before it lands: nox -s bench_compare -- COMMIT."""
+    if not session.posargs:
+        session.error("name a commit: nox -s bench_compare -- HEAD~1")
+    commit, *options = session.posargs
+    there = Path(session.create_tmp()).resolve()
+    tree, python = there / "tree", there / "venv/bin/python"
+    shutil.rmtree(tree, ignore_errors=True)
+    session.run("git", "worktree", "prune", external=True)
+    session.run("git", "worktree", "add", "--detach", str(tree), commit, external=True)
+    try:
+        session.run("python", "-m", "venv", "--clear", str(there / "venv"))
+        session.run(str(python), "-m", "pip", "install", "-q", str(tree), external=True)
+        install_wheel(session)
+        session.run("python", "benchmarks/compare.py", str(python), "--name", commit, *options)
+    finally:
+        session.run("git", "worktree", "remove", "--force", str(tree), external=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
-from typing import ClassVar, TypeVar, cast, get_args
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from threading import get_ident
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast, get_args
 
 import trio
 
@@ -42,6 +42,8 @@ from trsm._waiters import (
 )
 
 T = TypeVar("T")
+Looking = Condition[Any]
+Observing: TypeAlias = "Condition[Any] | OfQueue[Any] | Stream[Any]"
 
 
 class Transition(CoreTransition):
@@ -229,27 +231,30 @@ class Machine(Performer):
         if self._closing:
             self._final = plan, transition, removal
             return
-        self._start_tasks(plan, transition, bound)
-        self._look(plan, transition, removal)
+        if plan.tasks:
+            self._start_tasks(plan, transition, bound)
+        if self._subscriptions is not None:
+            self._look(self._subscriptions, plan, transition, removal)
 
     def _is_watched(self, number: int) -> bool:
+        subscriptions = self._subscriptions
         return (
-            bool(self._watchers)
-            or super()._is_watched(number)
-            or (self._subscriptions is not None and number in self._subscriptions.tables)
+            self._watchers
+            or (subscriptions is not None and number in subscriptions.tables)
+            or Performer._is_watched(self, number)
         )
 
     def _subscription_changed(self, key: int, is_present: bool) -> None:
-        if key == ANY:
+        if key >= 0:
+            if is_present:
+                self._watched |= 1 << key
+            elif not self._is_watched(key):
+                self._watched &= ~(1 << key)
+        elif key == ANY:
             self._watchers = is_present
             self._watch_anew()
         elif key == QUEUE:
             self._is_settling_watched = is_present
-        elif key >= 0:
-            if is_present:
-                self._watched |= 1 << key
-            else:
-                self._unwatch(key)
 
     def _renumber(self, places: list[int], before: type[Schema]) -> None:
         super()._renumber(places, before)
@@ -263,21 +268,32 @@ class Machine(Performer):
             -1 if self._watchers else union(1 << n for n in range(len(self._definition.states)) if self._is_watched(n))
         )
 
-    def _look(self, plan: Plan, transition: CoreTransition, removal: CoreTransition | None) -> None:
+    def _look(
+        self,
+        subscriptions: Subscriptions,
+        plan: Plan,
+        transition: CoreTransition,
+        removal: CoreTransition | None,
+    ) -> None:
         """Let everyone look who subscribed to what a transition touched, and wake those whose condition came true."""
-        subscriptions = self._subscriptions
-        if subscriptions is None:
+        touches = plan.touches if removal is None else members(plan.touched | removal._plan.touched)
+        observers = subscriptions.of((ANY, *touches))
+        if not observers:
             return
-        keys = [ANY, *members(plan.touched | (0 if removal is None else removal._plan.touched))]
-        ended: list[Waiter[object]] = []
-        with self._reading(transition.source):
-            for observer in subscriptions.of(keys):
-                try:
-                    if observer._observe(transition, removal) and isinstance(observer, Waiter):
-                        ended.append(cast("Waiter[object]", observer))
-                except BaseException as error:
-                    self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
-        self._wake(ended)
+        ended: list[Any] = []  # only waiters end so
+        cause, phase, running = CAUSE.get(), self._phase, self._running
+        CAUSE.set(transition.source)  # predicates may look, and not change this machine; they may change others
+        self._phase, self._running = READING, None
+        for observer in observers:
+            try:
+                if observer._observe(transition, removal):
+                    ended.append(observer)
+            except BaseException as error:
+                self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
+        self._phase, self._running = phase, running
+        CAUSE.set(cause)
+        if ended:
+            self._wake(ended)
 
     def _wake(self, ended: Iterable[Waiter[object]]) -> None:
         """Wake those who wait for these, and tell tracers."""
@@ -286,49 +302,28 @@ class Machine(Performer):
             for waiter in ended:
                 self._announce(Tracer.waiter_ended, waiter)
 
-    @contextmanager
-    def _reading(self, source: Source | None) -> Generator[None]:
-        """While predicates run: they may look, and not change this machine; what they do to others is from `source`."""
-        phase, running = self._phase, self._running
-        token = CAUSE.set(source)
-        self._phase, self._running = READING, None
-        try:
-            yield
-        finally:
-            self._phase, self._running = phase, running
-            CAUSE.reset(token)
-
-    def _subscribe(self, observer: Waiter[object] | Stream[object], keys: Iterable[int]) -> None:
+    def _subscribe(self, observer: Observing, keys: Iterable[int]) -> None:
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._subscription_changed)
-        observer._refs = self._subscriptions.add(cast("Condition[object]", observer), keys)
-        self._announce(Tracer.waiter_subscribed, observer)
+        observer._refs = self._subscriptions.add(observer, keys)
+        if self._tracers:
+            self._announce(Tracer.waiter_subscribed, observer)
 
-    def _condition(
-        self,
-        doing: str,
-        mask: int,
-        look: Callable[[int, CoreTransition, CoreTransition | None], T | None],
-        born: Callable[[], T | None] | None,
-    ) -> Waiter[T]:
-        self._check_thread(doing)
-        waiter = Condition[T](look, mask, self._tick if born is None else -1)
-        if born is not None:
-            try:
-                with self._reading(current_source()):
-                    value = born()
-            except Exception as error:
-                waiter.fail(error)
-                return waiter
-            finally:
-                self._catch_up()
-            if value is not None:
-                waiter._end(value, None)
-                return waiter
-        if self.closed:
+    def _condition(self, waiter: Condition[T], value: T | None) -> Waiter[T]:
+        """Let a waiter that was just made end, if its condition holds or the machine is closed; else subscribe it."""
+        if value is not None:
+            waiter._end(value, None)
+        elif self._is_closed:
             waiter.fail(self._closed_error())
         else:
-            self._subscribe(waiter, members(mask) if mask else (ANY,))
+            mask = waiter._mask
+            if not mask:
+                keys: Iterable[int] = (ANY,)
+            elif mask & (mask - 1):
+                keys = members(mask)
+            else:
+                keys = (mask.bit_length() - 1,)
+            self._subscribe(waiter, keys)
         return waiter
 
     def _now(self) -> Ticks:
@@ -378,17 +373,15 @@ class Machine(Performer):
         mask = self._mask(states, "when")
         if where is not None:
             _check_predicate(where, f"when(…, where={where!r})", "the transition")
-        is_forward = where is not None or bool(args)
-
-        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            if self._active & mask != mask or (is_forward and not _fits(transition, mask, args)):
-                return None
-            return transition if where is None or where(cast("Transition", transition)) else None
-
-        def born() -> Transition | None:
-            return self._youngest(mask) if self._holding() & mask == mask else None
-
-        return self._condition("when", mask, _typed(look), None if is_forward else born)
+        if get_ident() != self._thread:
+            self._check_thread("when")
+        waiter: Condition[Transition]
+        if where is not None or args:
+            waiter = Condition(_fit, self, mask, (where, args), since=self._tick)
+            return self._condition(waiter, None)
+        waiter = Condition(_are_active, self, mask)
+        active = self._holding() if self._is_closed else self._active
+        return self._condition(waiter, self._youngest(mask) if active & mask == mask else None)
 
     def when_not(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until none of these states is active, as seen after a transition.
@@ -396,28 +389,16 @@ class Machine(Performer):
         Already true when made, it gives the last transition. Raises as `when`.
         """
         mask = self._mask(states, "when_not")
-
-        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            if self._active & mask:
-                return None
-            return transition if removal is None or not transition._plan.target & mask else removal
-
-        def born() -> Transition | None:
-            return None if self._holding() & mask else self.last_transition
-
-        return self._condition("when_not", mask, _typed(look), born)
+        self._check_thread("when_not")
+        waiter: Condition[Transition] = Condition(_are_inactive, self, mask)
+        return self._condition(waiter, None if self._holding() & mask else self.last_transition)
 
     def when_any(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until at least one of these states is active, as seen after a transition; else as `when_not`."""
         mask = self._mask(states, "when_any")
-
-        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            return transition if self._active & mask else None
-
-        def born() -> Transition | None:
-            return self.last_transition if self._holding() & mask else None
-
-        return self._condition("when_any", mask, _typed(look), born)
+        self._check_thread("when_any")
+        waiter: Condition[Transition] = Condition(_is_any_active, self, mask)
+        return self._condition(waiter, self.last_transition if self._holding() & mask else None)
 
     def when_tick(self, state: State[..., object], tick: int) -> Waiter[Transition]:
         """Wait until the tick of a state is at least `tick`; it sees every tick, however short.
@@ -431,7 +412,8 @@ class Machine(Performer):
         """
         number = self._definition.number(state, "when_tick")
         _check_count("tick", tick, 0)
-        return self._when_tick("when_tick", number, tick)
+        self._check_thread("when_tick")
+        return self._when_tick(number, tick)
 
     def when_ticks(self, state: State[..., object], ticks: int) -> Waiter[Transition]:
         """Wait until the tick of a state has moved by `ticks`, from now on; it sees every tick, however short.
@@ -446,22 +428,11 @@ class Machine(Performer):
         number = self._definition.number(state, "when_ticks")
         _check_count("ticks", ticks, 1)
         self._check_thread("when_ticks")
-        return self._when_tick("when_ticks", number, self._now()._values[number] + ticks)
+        return self._when_tick(number, self._now()._values[number] + ticks)
 
-    def _when_tick(self, doing: str, number: int, tick: int) -> Waiter[Transition]:
-        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            state = mask.bit_length() - 1
-            reached = self._ticks[state]
-            if reached < tick:
-                return None
-            if removal is not None and reached - (removal._plan.moved >> state & 1) < tick:
-                return removal  # what a fault brought was the last step of it
-            return transition
-
-        def born() -> Transition | None:
-            return self.last_transition if self._now()._values[number] >= tick else None
-
-        return self._condition(doing, 1 << number, _typed(look), born)
+    def _when_tick(self, number: int, tick: int) -> Waiter[Transition]:
+        waiter: Condition[Transition] = Condition(_is_reached, self, 1 << number, tick)
+        return self._condition(waiter, self.last_transition if self._now()._values[number] >= tick else None)
 
     def when_next(self, state: State[..., object]) -> Waiter[Transition]:
         """Wait for the next transition in which a state activates, or a multi state is called again, however short.
@@ -469,11 +440,9 @@ class Machine(Performer):
         It looks forward only: made in a handler, it does not see the transition that runs. Raises as `when`.
         """
         number = self._definition.number(state, "when_next")
-
-        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            return transition if mask.bit_length() - 1 in transition._plan.entering else None
-
-        return self._condition("when_next", 1 << number, _typed(look), None)
+        self._check_thread("when_next")
+        waiter: Condition[Transition] = Condition(_enters, self, 1 << number, since=self._tick)
+        return self._condition(waiter, None)
 
     def when_query(self, query: Callable[[Ticks], bool]) -> Waiter[Transition]:
         """Wait until a predicate on the ticks is true; it is asked now, and once after each transition that moved one.
@@ -492,16 +461,21 @@ class Machine(Performer):
             await machine.when_query(lambda ticks: ticks[Job.Failed] > ticks[Job.Done])
         """
         _check_predicate(query, f"when_query({query!r})", "the ticks")
-
-        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-            if not transition._plan.moved or not query(self.ticks):
-                return None
-            return transition if removal is None else removal
-
-        def born() -> Transition | None:
-            return self.last_transition if query(self._now()) else None
-
-        return self._condition("when_query", 0, _typed(look), born)
+        self._check_thread("when_query")
+        waiter: Condition[Transition] = Condition(_is_true, self, more=query)
+        cause, phase, running = CAUSE.get(), self._phase, self._running
+        CAUSE.set(current_source())
+        self._phase, self._running = READING, None
+        try:
+            is_true = query(self._now())
+        except Exception as error:
+            waiter.fail(error)
+            return waiter
+        finally:
+            self._phase, self._running = phase, running
+            CAUSE.set(cause)
+            self._catch_up()
+        return self._condition(waiter, self.last_transition if is_true else None)
 
     def when_error(self, state: State[..., object] | None = None) -> Waiter[Exception]:
         """Wait for the next exception that becomes a state: any, or one that `state` takes. It only watches.
@@ -513,11 +487,9 @@ class Machine(Performer):
         number = self._definition.error if state is None else self._definition.number(state, "when_error")
         if not self._definition.errors >> number & 1:
             raise ValueError(f"when_error({state}): {state} is no ErrorState; wait with machine.when({state})")
-
-        def look(mask: int, transition: CoreTransition, removal: CoreTransition | None) -> Exception | None:
-            return transition.error if mask.bit_length() - 1 in transition._plan.entering else None
-
-        return self._condition("when_error", 1 << number, look, None)
+        self._check_thread("when_error")
+        waiter: Condition[Exception] = Condition(_errs, self, 1 << number, since=self._tick)
+        return self._condition(waiter, None)
 
     def when_queue(self, result: Result) -> Waiter[Executed | Canceled]:
         """Wait until a mutation that was queued has had its turn, and give how it ended: `Executed` or `Canceled`.
@@ -578,7 +550,7 @@ class Machine(Performer):
     def when_closed(self) -> Waiter[None]:
         """Wait until the machine has closed, its body and tasks have ended and its cleanups have run. Never fails."""
         self._check_thread("when_closed")
-        waiter = Condition[None](lambda mask, transition, removal: None)
+        waiter: Condition[None] = Condition(_is_never)
         if self._is_joined:
             waiter._end(None, None)
         else:
@@ -818,9 +790,9 @@ class Machine(Performer):
         final, self._final = self._final, None
         last = self.last_transition
         # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
-        self._look(*(final or (last._plan, last, None)))
         subscriptions = self._subscriptions
         if subscriptions is not None:
+            self._look(subscriptions, *(final or (last._plan, last, None)))
             error = self._closed_error()
             failed: list[Waiter[object]] = []
             for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):
@@ -902,11 +874,61 @@ class Machine(Performer):
             self._wake(waiters)
 
 
-def _typed(
-    look: Callable[[int, CoreTransition, CoreTransition | None], CoreTransition | None],
-) -> Callable[[int, CoreTransition, CoreTransition | None], Transition | None]:
-    """Every transition of a `Machine` is a `Transition` of this module: ``_transition_type`` says so."""
-    return cast("Callable[[int, CoreTransition, CoreTransition | None], Transition | None]", look)
+# ---- What conditions look at ----------------------------------------------------------------------------------------
+
+
+def _are_active(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+    mask = waiter._mask
+    return transition if waiter._machine._active & mask == mask else None
+
+
+def _fit(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+    where, args = waiter._more
+    mask = waiter._mask
+    if waiter._machine._active & mask != mask or not _fits(transition, mask, args):
+        return None
+    return transition if where is None or where(transition) else None
+
+
+def _are_inactive(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+    mask = waiter._mask
+    if waiter._machine._active & mask:
+        return None
+    return transition if removal is None or not transition._plan.target & mask else removal
+
+
+def _is_any_active(
+    waiter: Looking, transition: CoreTransition, removal: CoreTransition | None
+) -> CoreTransition | None:
+    return transition if waiter._machine._active & waiter._mask else None
+
+
+def _is_reached(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+    state, tick = waiter._mask.bit_length() - 1, waiter._more
+    reached = waiter._machine._ticks[state]
+    if reached < tick:
+        return None
+    if removal is not None and reached - (removal._plan.moved >> state & 1) < tick:
+        return removal  # what a fault brought was the last step of it
+    return transition
+
+
+def _enters(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+    return transition if waiter._mask.bit_length() - 1 in transition._plan.entering else None
+
+
+def _is_true(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
+    if not transition._plan.moved or not waiter._more(waiter._machine.ticks):
+        return None
+    return transition if removal is None else removal
+
+
+def _errs(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> Exception | None:
+    return transition.error if waiter._mask.bit_length() - 1 in transition._plan.entering else None
+
+
+def _is_never(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> None:
+    """Closing ends it, and no transition."""
 
 
 _MISSING = object()

@@ -7,6 +7,7 @@ import functools
 import logging
 import types
 from collections.abc import Awaitable, Callable, Mapping
+from threading import get_ident
 from typing import ClassVar, TypeVarTuple, cast
 
 import trio
@@ -77,31 +78,31 @@ class Performer(Engine):
           UnknownState, MutationError: `state` is not a state of the schema.
           WrongThread: called from another thread.
         """
-        self._check_thread("while_active")
-        return self._state_scope(state, "while_active", ends_active=False)
+        if get_ident() != self._thread:
+            self._check_thread("while_active")
+        # By its state: it may have another number when the scope is entered or left.
+        return StateScope(self, self._definition.states[self._definition.number(state, "while_active")], False)
 
     def while_inactive(self, state: State[..., object]) -> StateScope:
         """Return a context manager over a trio cancel scope that ends when `state` activates, or the machine closes.
 
         Otherwise as `while_active`.
         """
-        self._check_thread("while_inactive")
-        return self._state_scope(state, "while_inactive", ends_active=True)
+        if get_ident() != self._thread:
+            self._check_thread("while_inactive")
+        return StateScope(self, self._definition.states[self._definition.number(state, "while_inactive")], True)
 
-    def _state_scope(self, state: State[..., object], doing: str, *, ends_active: bool) -> StateScope:
-        # By its state: it may have another number when the scope is entered or left.
-        known = self._definition.states[self._definition.number(state, doing)]
-        return StateScope(
-            functools.partial(self._enter_scope, known, ends_active),
-            functools.partial(self._leave_scope, known, ends_active),
-        )
-
-    def _enter_scope(self, state: State[..., object], ends_active: bool, scope: trio.CancelScope) -> None:
-        self._check_thread("while_inactive" if ends_active else "while_active")
-        number = self._definition.number(state, "while_active")
+    def _enter_scope(
+        self, state: State[..., object], ends_active: bool, scope: trio.CancelScope
+    ) -> dict[trio.CancelScope, None] | None:
+        """Enter a scope; return those that end with it, itself included, or None if it is over already."""
+        if get_ident() != self._thread:
+            self._check_thread("while_inactive" if ends_active else "while_active")
+        number = self._definition.numbers[state]
         scope.__enter__()
+        among: dict[trio.CancelScope, None] | None = None
         over: str | None = None
-        if self.closed:
+        if self._is_closed:
             over = f"machine {self.id!r} was closed when the scope was entered"
         elif bool(self._active >> number & 1) is ends_active:
             name = self._definition.relations.names[number]
@@ -111,27 +112,32 @@ class Performer(Engine):
         else:
             if self._scopes is None:
                 self._scopes = {}
-            self._scopes.setdefault((number, ends_active), {})[scope] = None
-            self._watched |= 1 << number
+            key = number, ends_active
+            among = self._scopes.get(key)
+            if among is None:
+                among = self._scopes[key] = {}
+                self._watched |= 1 << number
+            among[scope] = None
         if self._tracers:
             try:
                 self._announce(Tracer.scope_entered, state)
                 if over is not None:
                     self._announce(Tracer.scope_ended, state, over)
             except BaseException as error:  # what a tracer raised that is no `Exception`: there will be no `with`
-                self._leave_scope(state, ends_active, scope)
+                if among is not None and scope in among:
+                    del among[scope]
+                    if not among:
+                        self._scopes_left(state, ends_active)
                 scope.__exit__(type(error), error, error.__traceback__)
                 raise
+        return among
 
-    def _leave_scope(self, state: State[..., object], ends_active: bool, scope: trio.CancelScope) -> None:
-        number = self._definition.number(state, "while_active")
-        scopes = (self._scopes or {}).get((number, ends_active))
-        if scopes is not None and scope in scopes:
-            del scopes[scope]
-            if not scopes:
-                assert self._scopes is not None  # it held these scopes
-                del self._scopes[number, ends_active]
-                self._unwatch(number)
+    def _scopes_left(self, state: State[..., object], ends_active: bool) -> None:
+        """Forget the scopes of a state, the last of which was left."""
+        number = self._definition.numbers[state]
+        assert self._scopes is not None  # it held these scopes
+        del self._scopes[number, ends_active]
+        self._unwatch(number)
 
     def _unwatch(self, number: int) -> None:
         """Forget a state, unless somebody still looks at it."""
@@ -139,13 +145,12 @@ class Performer(Engine):
             self._watched &= ~(1 << number)
 
     def _is_watched(self, number: int) -> bool:
-        scopes = self._scopes or ()
+        scopes, slots, started = self._scopes, self._slots, self._started
         return (
             bool(self._definition.timed >> number & 1)
-            or (number, False) in scopes
-            or (number, True) in scopes
-            or number in (self._slots or ())
-            or number in (self._started or ())
+            or (scopes is not None and ((number, False) in scopes or (number, True) in scopes))
+            or (slots is not None and number in slots)
+            or (started is not None and number in started)
         )
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
@@ -156,6 +161,7 @@ class Performer(Engine):
                     reason = self._reason_of(number, transition)
                     for scope in scopes:
                         scope.cancel(reason)
+                    scopes.clear()  # none of them is among it any more, when it is left
                     self._unwatch(number)
                     self._announce(Tracer.scope_ended, self._definition.states[number], reason)
         if self._slots is not None:
@@ -167,7 +173,8 @@ class Performer(Engine):
             for number in plan.leaving:
                 for scope in self._started.get(number, ()):
                     scope.cancel(self._reason_of(number, transition))
-        for number in members((plan.active ^ plan.target) & self._definition.timed):
+        timed = self._definition.timed
+        for number in members((plan.active ^ plan.target) & timed) if timed else ():
             if plan.target >> number & 1:
                 self._start_deadline(number, self._definition.timeouts[number][0])
             else:
@@ -187,6 +194,7 @@ class Performer(Engine):
         for (number, _), some in scopes.items():
             for scope in some:
                 scope.cancel(reason)
+            some.clear()
             self._announce(Tracer.scope_ended, self._definition.states[number], reason)
 
     def _renumber(self, places: list[int], before: type[Schema]) -> None:

@@ -248,7 +248,7 @@ class _Ending(Condition[None]):
     __slots__ = ("_pipe",)
 
     def __init__(self, pipe: Pipe, machine: Machine) -> None:
-        super().__init__(lambda mask, transition, removal: None)
+        super().__init__(lambda waiter, transition, removal: None)
         self._pipe = weakref.ref(pipe)
         machine._subscribe(self, (PIPES,))
 

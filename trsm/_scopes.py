@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 import trio
 
+from trsm._core._state import State
 from trsm._protection import protect
+
+
+class Holder(Protocol):
+    """A machine, as its scopes see it."""
+
+    def _enter_scope(
+        self, state: State[..., object], ends_active: bool, scope: trio.CancelScope
+    ) -> dict[trio.CancelScope, None] | None:
+        """Enter a scope; return those that end with it, itself included, or None if it is over already."""
+        ...  # a protocol's method has no body to run
+
+    def _scopes_left(self, state: State[..., object], ends_active: bool) -> None:
+        """Forget the scopes of a state, the last of which was left."""
+        ...
 
 
 class StateScope:
@@ -31,18 +46,21 @@ class StateScope:
             print("the link was lost")
     """
 
-    __slots__ = ("_enter", "_leave", "_scope")
+    __slots__ = ("_among", "_ends_active", "_holder", "_scope", "_state")
 
-    def __init__(self, enter: Callable[[trio.CancelScope], None], leave: Callable[[trio.CancelScope], None]) -> None:
-        self._enter = enter
-        self._leave = leave
+    def __init__(self, holder: Holder, state: State[..., object], ends_active: bool) -> None:
+        self._holder = holder
+        self._state = state
+        self._ends_active = ends_active
         self._scope: trio.CancelScope | None = None
+        self._among: dict[trio.CancelScope, None] | None = None
+        """The scopes that end together with this one."""
 
     def __enter__(self) -> trio.CancelScope:
         if self._scope is not None:
             raise RuntimeError("a state's scope is usable once: call while_active(…) again for another")
         scope = trio.CancelScope()
-        self._enter(scope)
+        self._among = self._holder._enter_scope(self._state, self._ends_active, scope)
         self._scope = scope
         return scope
 
@@ -54,7 +72,11 @@ class StateScope:
     ) -> bool | None:
         scope = self._scope
         assert scope is not None  # `with` calls __enter__ first
-        self._leave(scope)
+        among = self._among
+        if among is not None and scope in among:  # the machine takes its scopes away when it ends them
+            del among[scope]
+            if not among:
+                self._holder._scopes_left(self._state, self._ends_active)
         return scope.__exit__(exc_type, exc_value, traceback)
 
 

@@ -50,7 +50,7 @@ class Owner(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Activation:
     """One activation of a state, for one of its tasks: everything that the task is run with."""
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from threading import get_ident
-from typing import ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 import trio
 
@@ -51,10 +51,13 @@ class Waiter(Generic[T_co]):
       WrongThread: at the await, or where it is composed, in another thread than that of the machine.
     """
 
-    __slots__ = ("__weakref__", "_above", "_depth", "_error", "_is_done", "_refs", "_tasks", "_thread", "_value")
+    __slots__ = ("__weakref__", "_above", "_error", "_is_done", "_refs", "_tasks", "_thread", "_value")
 
-    _value: object
+    _depth: int = 0
+    """How many levels of composites it has below it; those have a field of that name."""
+    _value: Any  # what a waiter of this type gives
     _error: BaseException | None
+    """Both are there once it is done."""
 
     def __init__(self) -> None:
         if type(self) is Waiter:
@@ -63,10 +66,7 @@ class Waiter(Generic[T_co]):
         self._thread = get_ident()
         self._tasks: list[trio.lowlevel.Task] | None = None
         self._above: list[weakref.ref[_Composite[object]]] | None = None
-        self._refs: list[Subscription] | None = None
-        self._depth = 0
-        self._error = None
-        self._value = None
+        self._refs: Sequence[Subscription] = ()
 
     @property
     def done(self) -> bool:
@@ -77,20 +77,29 @@ class Waiter(Generic[T_co]):
         return self._wait().__await__()
 
     async def _wait(self) -> T_co:
-        _check_thread(self._thread, "a waiter")
+        if get_ident() != self._thread:
+            _check_thread(self._thread, "a waiter")
         if self._is_done:
             await trio.lowlevel.checkpoint()
         else:
-            if self._tasks is None:
-                self._tasks = []
+            tasks = self._tasks
+            if tasks is None:
+                tasks = self._tasks = []
+            task = trio.lowlevel.current_task()
+            tasks.append(task)
+
+            def abort(_: object) -> trio.lowlevel.Abort:
+                tasks.remove(task)
+                return trio.lowlevel.Abort.SUCCEEDED
+
             try:
-                await _parked(self._tasks)
+                await trio.lowlevel.wait_task_rescheduled(abort)
             except BaseException:
                 del self  # or the traceback keeps it subscribed for as long as the exception is handled
                 raise
         if self._error is not None:
             raise _fresh(self._error)
-        return cast("T_co", self._value)
+        return self._value  # type: ignore[no-any-return]  # of this waiter's type
 
     def __or__(self, other: Waiter[U]) -> Waiter[T_co | U]:
         if not isinstance(other, Waiter):
@@ -111,21 +120,9 @@ class Waiter(Generic[T_co]):
         self._is_done = True
         self._value = value
         self._error = error
-        for subscription in self._refs or ():
+        for subscription in self._refs:
             subscription.drop()
-        self._refs = None
-
-
-async def _parked(tasks: list[trio.lowlevel.Task]) -> None:
-    """Sleep among these tasks until they are woken."""
-    task = trio.lowlevel.current_task()
-    tasks.append(task)
-
-    def abort(_: object) -> trio.lowlevel.Abort:
-        tasks.remove(task)
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    await trio.lowlevel.wait_task_rescheduled(abort)
+        self._refs = ()
 
 
 def _check_thread(owner: int, what: str) -> None:
@@ -148,27 +145,29 @@ def wake(ended: Iterable[Waiter[object]]) -> None:
     """Let composites judge what ended, innermost first, then wake every task that waits for any of it."""
     done = list(ended)
     levels: dict[int, dict[_Composite[object], None]] = {}
-
-    def rise(waiter: Waiter[object]) -> None:
-        above, waiter._above = waiter._above, None
-        for ref in above or ():
-            composite = ref()
-            if composite is not None and not composite.done:
-                composite._count(waiter)
-                levels.setdefault(composite._depth, {})[composite] = None
-
     for waiter in done:
-        rise(waiter)
+        if waiter._above is not None:
+            _rise(waiter, levels)
     while levels:
         for composite in levels.pop(min(levels)):
             composite._judge()
             if composite.done:
                 done.append(composite)
-                rise(composite)
+                _rise(composite, levels)
     for waiter in done:
         tasks, waiter._tasks = waiter._tasks, None
         for task in tasks or ():
             trio.lowlevel.reschedule(task)
+
+
+def _rise(waiter: Waiter[object], levels: dict[int, dict[_Composite[object], None]]) -> None:
+    """Let the composites of a waiter that has ended count it, and be judged when their level's turn comes."""
+    above, waiter._above = waiter._above, None
+    for ref in above or ():
+        composite = ref()
+        if composite is not None and not composite.done:
+            composite._count(waiter)
+            levels.setdefault(composite._depth, {})[composite] = None
 
 
 # ---- Composition ----------------------------------------------------------------------------------------------------
@@ -180,7 +179,7 @@ class _Composite(Waiter[T_co]):
     Children are counted as they end, and looked through only once, at the end: waiting for many is linear in them.
     """
 
-    __slots__ = ("_children", "_is_decided", "_pending")
+    __slots__ = ("_children", "_depth", "_is_decided", "_pending")
 
     _children: tuple[Waiter[object], ...]
 
@@ -325,17 +324,30 @@ def wait_any(*waiters: Waiter[T]) -> Waiter[tuple[int, T]]:
 
 
 class Condition(Waiter[T_co]):
-    """A waiter on one machine. `look` is asked after each transition that touches what it subscribed to."""
+    """A waiter on one machine. `look` is asked after each transition that touches what it subscribed to.
 
-    __slots__ = ("_look", "_mask", "_since")
+    It is a function, which gets the condition and finds there what it needs: a closure would take more memory than all
+    the rest.
+    """
+
+    __slots__ = ("_look", "_machine", "_mask", "_more", "_since")
 
     def __init__(
-        self, look: Callable[[int, Transition, Transition | None], object], mask: int = 0, since: int = -1
+        self,
+        look: Callable[[Condition[Any], Transition, Transition | None], object],
+        machine: Any = None,
+        mask: int = 0,
+        more: Any = None,
+        since: int = -1,
     ) -> None:
         super().__init__()
         self._look = look
+        self._machine = machine
+        """Whose it is; None if `look` looks at none."""
         self._mask = mask
-        """The states that it looks at, which `look` is given: a machine that gets another schema numbers them anew."""
+        """The states that it looks at: a machine that gets another schema numbers them anew."""
+        self._more = more
+        """What else `look` needs."""
         self._since = since
         """The machine's tick when it was made, if it looks forward only: not at a transition that was under way."""
 
@@ -344,7 +356,7 @@ class Condition(Waiter[T_co]):
         if transition.tick <= self._since:
             return False
         try:
-            value = self._look(self._mask, transition, removal)
+            value = self._look(self, transition, removal)
         except Exception as error:
             self._end(None, error)
             return True
@@ -387,7 +399,7 @@ class OfQueue(Waiter[T_co]):
         return False  # pragma: no cover - it subscribes to the queue alone, whose observers are asked to `look`
 
 
-def _not_again(mask: int, transition: Transition, removal: Transition | None) -> None:
+def _not_again(waiter: Condition[Any], transition: Transition, removal: Transition | None) -> None:
     """What stands for a predicate that raised no `Exception`: the machine closes, and does not ask it again."""
 
 
@@ -442,22 +454,23 @@ class Subscriptions:
         """Return all who wait for something or iterate, each once."""
         return self.of(key for key in list(self.tables) if key != PIPES)
 
-    def add(self, observer: Observer, keys: Iterable[int]) -> list[Subscription]:
+    def add(self, observer: Observer, keys: Iterable[int]) -> tuple[Subscription, ...]:
         """Subscribe an observer under each key."""
-        added: list[Subscription] = []
+        added: tuple[Subscription, ...] = ()
         for key in keys:
             subscription = Subscription(observer, _gone)
             subscription.table = self
             subscription.key = key
+            added += (subscription,)
             if key not in self.tables:
-                self.tables[key] = {}
+                self.tables[key] = {subscription: None}
                 self.changed(key, True)
-            self.tables[key][subscription] = None
-            added.append(subscription)
+            else:
+                self.tables[key][subscription] = None
         return added
 
     def drop(self, subscription: Subscription) -> None:
-        """Unsubscribe."""
+        """Unsubscribe. Doing so twice is fine."""
         table = self.tables.get(subscription.key)
         if table is not None and subscription in table:
             del table[subscription]
@@ -482,12 +495,14 @@ class Subscriptions:
         """Return the observers under these keys, each once."""
         found: dict[int, Observer] = {}
         for key in keys:
-            for subscription in list(self.tables.get(key, ())):
-                observer = subscription()
-                if observer is not None:
-                    found[id(observer)] = observer
-                else:
-                    self.drop(subscription)
+            table = self.tables.get(key)
+            if table is not None:
+                for subscription in list(table):
+                    observer = subscription()
+                    if observer is not None:
+                        found[id(observer)] = observer
+                    else:
+                        self.drop(subscription)
         return list(found.values())
 
 
@@ -505,7 +520,7 @@ class Stream(Generic[T_co]):
         self._is_parked = False
         self._task: trio.lowlevel.Task | None = None
         """Who is in a step."""
-        self._refs: list[Subscription] = []
+        self._refs: Sequence[Subscription] = []
 
     @abstractmethod
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:

@@ -38,7 +38,7 @@ class Kind(IntEnum):
     """What the first transition of a machine stands for; nothing is decided."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Request:
     """What a mutation asks for, as sets of states: the part of it that the consensus reads."""
 
@@ -50,7 +50,7 @@ class Request:
     """Error states that an error mutation offers beside what chains of ``add`` reach."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Verdict:
     """What the consensus found."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -94,6 +93,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     if not names:
         return "there are none"
+    import difflib  # not before: few programs need it, and all would wait for it
+
     match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if match:
         return f"did you mean {match[0]!r}?"

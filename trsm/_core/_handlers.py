@@ -25,7 +25,7 @@ TABLES = 64
 T = TypeVar("T")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Found:
     """A marked function on something that was bound."""
 

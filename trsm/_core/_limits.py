@@ -8,7 +8,7 @@ from typing import cast
 import attrs
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Limits:
     """The bounds of a machine."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterable
 from typing import cast
@@ -52,6 +51,8 @@ def checked_show(show: object, what: str) -> frozenset[str]:
 
 def fields_of(instance: object) -> tuple[str, ...]:
     """Return the names of the fields of an args instance, as far as its class declares any."""
+    import dataclasses  # not before: few programs need it, and all would wait for it
+
     kind = type(instance)
     if attrs.has(kind):
         return tuple(field.name for field in attrs.fields(kind))

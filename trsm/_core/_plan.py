@@ -12,7 +12,7 @@ from trsm._core._relations import Relations
 from trsm._core._state import HandlerKind
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Handler:
     """One bound handler: a function, and the place of the object it belongs to among those that were bound."""
 
@@ -27,7 +27,7 @@ class Handler:
     """Whether it only watches, and handles no error."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class TaskHandler(Handler):
     """A bound task."""
 
@@ -40,7 +40,7 @@ Step = tuple[Callable[..., object], int, Handler]
 """A handler laid out for the loop that calls it."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Plan:
     """What becomes of `request` when `active` is active, in the order in which it happens."""
 
@@ -61,11 +61,15 @@ class Plan:
     """States of which an instance begins."""
     touched: int = 0
     """States that move, are called or are asked to go: what an observer may have to look at."""
+    touches: tuple[int, ...] = ()
+    """The same, one by one."""
     negotiation: tuple[Step, ...] = ()
     finals: tuple[Step, ...] = ()
     """``on_exit`` of those leaving, ``on_enter`` of those entering, ``on_change``."""
     tasks: tuple[tuple[int, tuple[TaskHandler, ...]], ...] = ()
     """Entering states that have tasks, and those."""
+    moves_error: bool = False
+    """Whether the tick of ``Error`` moves, and so what ``machine.error`` is may change."""
     is_followed: bool = False
     """Whether the automatic round follows it."""
     is_quiet: bool = False
@@ -83,6 +87,7 @@ def outline(relations: Relations, active: int, request: Request) -> Plan:
     leaving = relations.in_order(active & ~target)[::-1]
     changed = active ^ target
     moved = changed | again
+    touched = moved | verdict.called | (0 if request.kind in BARRING else request.dropped)
     is_followed = bool(moved and relations.auto and request.kind in FOLLOWED)
     error = 1 << len(relations.names) - 1
     return Plan(
@@ -96,7 +101,9 @@ def outline(relations: Relations, active: int, request: Request) -> Plan:
         repeats=tuple(members(again)),
         moved=moved,
         began=tuple(members(target & ~active)),
-        touched=moved | verdict.called | (0 if request.kind in BARRING else request.dropped),
+        touched=touched,
+        touches=tuple(members(touched)),
+        moves_error=bool(moved & error),
         is_followed=is_followed,
         is_quiet=request.kind in ASKED and not is_followed and not changed & error,
     )

@@ -8,7 +8,7 @@ from trsm._core._bits import members, transpose
 from trsm._core._order import handler_order
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Relations:
     """A schema compiled: row i of each table is the set of states that state i names."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType
-from typing import ClassVar, Concatenate, ParamSpec, cast
+from typing import ClassVar, Concatenate, NoReturn, ParamSpec, cast
 
 import attrs
 
@@ -59,7 +59,7 @@ class Refusal:
         self.error = error
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Fault:
     """An exception that waits to become a state."""
 
@@ -366,9 +366,8 @@ class Runner:
 
     def _run(self, plan: Plan, mutation: Mutation | None) -> Result:
         """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`."""
-        start = self._tick
+        start, cause = self._tick, CAUSE.get()
         self._phase = RUNNING
-        token = CAUSE.set(CAUSE.get())
         try:
             outcome = self._turn(plan, mutation)
             if (
@@ -382,7 +381,7 @@ class Runner:
             ):
                 self._settle(start)
         finally:
-            CAUSE.reset(token)
+            CAUSE.set(cause)
             self._phase = IDLE
             self._transition = None
         if self._escaped or self._unhandled:
@@ -392,15 +391,14 @@ class Runner:
     def _drain(self, mutation: Mutation | None) -> Result:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
-        start = self._tick
+        start, cause = self._tick, CAUSE.get()
         self._phase = RUNNING
-        token = CAUSE.set(CAUSE.get())
         try:
             if mutation is not None:
                 outcome = self._take(mutation)
             self._settle(start)
         finally:
-            CAUSE.reset(token)
+            CAUSE.set(cause)
             self._phase = IDLE
             self._transition = None
         if self._escaped or self._unhandled:
@@ -561,13 +559,14 @@ class Runner:
                 return self._canceled(plan, transition, None)
             explain = partial(self._explained, self._definition, plan.request, plan.active, None)
             return Canceled(machine=self, explain=explain, request=plan.request)
-        transition = self._new_transition(plan, mutation)
-        if plan.negotiation or self._tracers:
-            refusal = self._negotiate(plan, transition)
-            if refusal is not None:
-                self._refused(refusal, transition)
-                return self._canceled(plan, transition, refusal)
-        self._execute(plan, transition)
+        transition, bound = self._new_transition(plan, mutation), self._bound
+        ended = self._transact(plan, transition)
+        if ended is None and not (plan.tasks or plan.touched & self._watched or self._tracers):
+            return EXECUTED
+        if isinstance(ended, Refusal):
+            self._refused(ended, transition)
+            return self._canceled(plan, transition, ended)
+        self._conclude(plan, transition, ended, bound)
         return EXECUTED
 
     def _canceled(self, plan: Plan, transition: Transition, refusal: Refusal | None) -> Canceled:
@@ -589,72 +588,52 @@ class Runner:
         elif error is not None:
             self._escape(error)
 
-    def _negotiate(
-        self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None = None
-    ) -> Refusal | None:
-        """Ask everyone in order; return the first refusal. `answers` are remembered when a target is taken again."""
-        bound = self._bound
+    def _transact(
+        self, plan: Plan, transition: Transition, answers: dict[Handler, bool] | None = None, silent: int = 0
+    ) -> Refusal | _Failure | None:
+        """Ask everyone in order, commit, and call the final handlers: all in one frame, for that is what it costs.
+
+        Args:
+          answers: of those who accepted, when a target is taken again: nobody is asked twice.
+          silent: states whose ``on_exit`` handlers are not called.
+
+        Returns:
+          The first refusal, and nothing has changed; or what ``on_enter`` handlers that raised mean; or None, if all
+          went well, or if it is a dry run that nobody refuses.
+        """
+        bound, finals = self._bound, plan.finals
         self._transition = transition
         if self._tracers and not transition.dry_run:
             self._trace(Tracer.resolved, transition, True)
             self._trace(Tracer.transition_started, transition)
-        phase, self._phase = self._phase, READING
-        handler: Handler | None = None
-        try:
-            for function, place, handler in plan.negotiation:
-                if answers is not None and handler in answers:
-                    continue  # only those who accepted are in it: a refusal bars the state, or ends the negotiation
-                self._running = handler
-                CAUSE.set(_Calling(self, transition, handler))
-                answer = function(bound[place], transition) if place >= 0 else function(transition)
-                if answer is not True:
-                    if answer is False:
-                        return Refusal(handler)
-                    _never_awaited(answer)
-                    raise HandlerError(
-                        f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns "
-                        "True or False"
-                    )
-                if answers is not None:
-                    answers[handler] = True
-        except BaseException as error:
-            assert handler is not None  # nothing else is called here
-            return Refusal(handler, error)
-        finally:
-            self._phase = phase
-            self._running = None
-        return None
-
-    def _execute(self, plan: Plan, transition: Transition) -> int:
-        """Commit a plan, call its finals, do the removal that a fault brings; return who failed or was skipped."""
-        bound = self._bound  # handlers may bind and detach: what runs already goes on with what it was planned with
-        failure = self._commit(plan, transition, 0)
-        removal = None
-        if failure is not None:
-            if plan.request.kind is Kind.AUTO:
-                self._barred |= failure.failed  # also those that are not auto: the next round would bring them again
-            down = (failure.failed | failure.skipped) & self._active & ~self._definition.relations.latch & ~plan.active
-            if down:
-                undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
-                removal = self._new_transition(undone, transition._mutation)
-                if self._tracers:
-                    self._negotiate(undone, removal)
-                self._commit(undone, removal, failure.silent)
-        if plan.tasks or plan.touched & self._watched:
-            self._finished(plan, transition, removal, bound)
-        if self._tracers:
-            for ended in (transition,) if removal is None else (transition, removal):
-                self._trace(Tracer.transition_ended, ended, EXECUTED)
-        return 0 if failure is None else failure.failed | failure.skipped
-
-    def _commit(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
-        """Change active states and ticks at once, then call the final handlers; no ``on_exit`` of `silent` states."""
-        moved = plan.moved
+        if plan.negotiation:
+            CAUSE.set((self, transition, (finals or plan.negotiation)[-1][2]))
+            phase, self._phase = self._phase, READING
+            handler = None
+            try:
+                for function, place, handler in plan.negotiation:
+                    if answers is not None and handler in answers:
+                        continue  # only those who accepted are in it: a refusal bars the state, or ends it all
+                    self._running = handler
+                    answer = function(bound[place], transition) if place >= 0 else function(transition)
+                    if answer is not True:
+                        if answer is False:
+                            return Refusal(handler)
+                        _refuse_answer(handler, answer)
+                    if answers is not None:
+                        answers[handler] = True
+            except BaseException as error:
+                assert handler is not None  # nothing else is called here
+                return Refusal(handler, error)
+            finally:
+                self._phase = phase
+                self._running = None
+        if transition.dry_run:
+            return None
         self._tick = transition._tick = self._tick + 1
         self._last = transition
-        if moved:
-            ticks = self._ticks
-            began = self._began
+        if plan.moved:
+            ticks, began = self._ticks, self._began
             if began is None:
                 began = self._began = [None for _ in ticks]
             for state in plan.flips:
@@ -666,30 +645,25 @@ class Runner:
             self._active = plan.target
             journal = transition._journal
             journal.plans.append(plan)
-            if len(journal.plans) >= journal.limit:
+            if transition._position >= journal.last:
                 self._journal = None
             if plan.is_followed:
                 self._auto_due = True
-            if self._error is not None and not plan.target >> self._definition.error & 1:
-                self._error = None
-            if moved & self._watched:
+            if plan.moves_error:
+                self._error = self._error_after(plan, transition)
+            if plan.moved & self._watched:
                 self._committed(plan, transition)
         if self._tracers:
             self._trace(Tracer.committed, transition)
-        return self._call_finals(plan, transition, silent) if plan.finals else None
-
-    def _call_finals(self, plan: Plan, transition: Transition, silent: int) -> _Failure | None:
-        """Call the final handlers; once an ``on_enter`` has raised, only latched states still get theirs."""
-        bound = self._bound
-        self._transition = transition
         failure: _Failure | None = None
-        for function, place, handler in plan.finals:
+        for function, place, handler in finals:
             if silent and handler.kind == "on_exit" and silent >> handler.state & 1:
                 continue
             if failure is not None and handler.kind == "on_enter" and failure.down >> handler.state & 1:
-                continue
+                continue  # only latched states still get theirs
             self._running = handler
-            CAUSE.set(_Calling(self, transition, handler))
+            if not plan.negotiation or len(finals) > 1:
+                CAUSE.set((self, transition, handler))
             try:
                 value = function(bound[place], transition) if place >= 0 else function(transition)
                 if value is not None:
@@ -700,6 +674,33 @@ class Runner:
                     failure = self._failed(plan, handler, failure)
         self._running = None
         return failure
+
+    def _error_after(self, plan: Plan, transition: Transition) -> Exception | None:
+        """Return what ``machine.error`` is after a commit that moves ``Error``."""
+        if not plan.target >> self._definition.error & 1:
+            return None
+        return transition.error if plan.request.kind is Kind.ERROR else self._error
+
+    def _conclude(self, plan: Plan, transition: Transition, failure: _Failure | None, bound: tuple[object, ...]) -> int:
+        """Do the removal that a fault brings, and tell whom it concerns; return who failed or was skipped.
+
+        `bound` is what the handlers belonged to when it began: they may bind and detach, and what runs goes on.
+        """
+        removal = None
+        if failure is not None:
+            if plan.request.kind is Kind.AUTO:
+                self._barred |= failure.failed  # also those that are not auto: the next round would bring them again
+            down = (failure.failed | failure.skipped) & self._active & ~self._definition.relations.latch & ~plan.active
+            if down:
+                undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
+                removal = self._new_transition(undone, transition._mutation)
+                self._transact(undone, removal, silent=failure.silent)
+        if plan.tasks or plan.touched & self._watched:
+            self._finished(plan, transition, removal, bound)
+        if self._tracers:
+            for ended in (transition,) if removal is None else (transition, removal):
+                self._trace(Tracer.transition_ended, ended, EXECUTED)
+        return 0 if failure is None else failure.failed | failure.skipped
 
     def _raised(self, error: BaseException, transition: Transition, handler: Handler) -> None:
         """Note what a final handler raised; if its state is auto, it does not come back in this drain."""
@@ -728,6 +729,14 @@ class Runner:
         before = next(one for _, _, one in plan.finals if one.kind == "on_enter" and one.state == state)
         return _Failure(1 << state, skipped, 1 << state if before is handler else 0, self._definition.relations.latch)
 
+    def _source_of_call(self, transition: Transition, handler: Handler) -> Source:
+        """Return the record of the handler that runs in a transition; of `handler`, if that is over.
+
+        So the handlers of a negotiation, which start nothing that outlives them, need not be noted one by one.
+        """
+        running = self._running
+        return self._source_of(transition, running if running and transition is self._transition else handler)
+
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
         asked = request.called | (0 if request.kind in BARRING else request.dropped)
@@ -749,17 +758,17 @@ class Runner:
             plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
             if not plan.moved:
                 return barred
-            transition = self._new_transition(plan, mutation)
-            refusal = self._negotiate(plan, transition, answers) if plan.negotiation or self._tracers else None
-            if refusal is None:
-                self._execute(plan, transition)
+            transition, bound = self._new_transition(plan, mutation), self._bound
+            ended = self._transact(plan, transition, answers)
+            if not isinstance(ended, Refusal):
+                self._conclude(plan, transition, ended, bound)
                 return barred
-            handler = refusal.handler
-            self._canceled(plan, transition, refusal)
-            if refusal.error is not None:
+            handler = ended.handler
+            self._canceled(plan, transition, ended)
+            if ended.error is not None:
                 entering = union(1 << state for state in plan.entering)
                 self._barred |= 1 << handler.state if handler.kind == "can_enter" else entering
-                self._refused(refusal, transition)
+                self._refused(ended, transition)
                 return -1
             if handler.kind != "can_enter":
                 return -1
@@ -821,16 +830,16 @@ class Runner:
             request = definition.request(Kind.ERROR, called, barred, matching & ~self._active & ~barred)
             plan = self._plan(request)
             assert plan.accepted  # nothing removes Error without being removed by it, and it requires nothing
-            transition = self._new_transition(plan, mutation)
-            refusal = self._negotiate(plan, transition, answers) if plan.negotiation or self._tracers else None
-            if refusal is None:
+            mutation.request = request
+            transition, bound = self._new_transition(plan, mutation), self._bound
+            ended = self._transact(plan, transition, answers)
+            if not isinstance(ended, Refusal):
                 break
-            self._refused(refusal, transition)
-            self._canceled(plan, transition, refusal)
-            barred |= 1 << refusal.handler.state
-        mutation.request = request
-        self._error = error
-        failed = self._execute(plan, transition)  # an error state whose on_enter raised or was skipped takes nothing
+            self._refused(ended, transition)
+            self._canceled(plan, transition, ended)
+            barred |= 1 << ended.handler.state
+        # An error state whose on_enter raised or was skipped takes nothing.
+        failed = self._conclude(plan, transition, ended, bound)
         rest: Exception | None = error
         for state, catches in definition.catches:
             if rest is not None and matching & plan.target & ~barred & ~failed & 1 << state:
@@ -862,9 +871,9 @@ class Runner:
         plan = self._plan(self._definition.request(Kind.CLOSE))
         source = self._close_source
         transition = self._new_transition(plan, None if source is None else Mutation(None, source=source))
-        if self._tracers:
-            self._negotiate(plan, transition)
-        self._execute(plan, transition)
+        bound, ended = self._bound, self._transact(plan, transition)
+        assert not isinstance(ended, Refusal)  # nobody is asked, and so nobody refuses
+        self._conclude(plan, transition, ended, bound)
         self._is_closed = True
         self._closed()
         if self._tracers:
@@ -897,21 +906,6 @@ class Runner:
         """Called when every state has left."""
 
 
-class _Calling:
-    """One call of a handler. A task that the handler starts in a nursery of its own inherits it, and may outlive it."""
-
-    __slots__ = ("_engine", "_handler", "_transition")
-
-    def __init__(self, engine: Runner, transition: Transition, handler: Handler) -> None:
-        self._engine = engine
-        self._transition = transition
-        self._handler = handler
-
-    def current_source(self) -> Source:
-        """Return the record of this call."""
-        return self._engine._source_of(self._transition, self._handler)
-
-
 class _Failure:
     """What ``on_enter`` handlers that raised mean for the states that entered."""
 
@@ -933,6 +927,18 @@ def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception |
         taken, rest = group.split(catches)
         return group if taken is None else rest
     return None if isinstance(error, catches) else error
+
+
+def _refuse_answer(handler: Handler, answer: object) -> NoReturn:
+    """Refuse what a negotiation handler returned that is no bool.
+
+    Raises:
+      HandlerError: always.
+    """
+    _never_awaited(answer)
+    raise HandlerError(
+        f"{handler.kind} handler {handler.name} returned {answer!r}: a negotiation handler returns True or False"
+    )
 
 
 def _check_returned(handler: Handler, value: object) -> None:

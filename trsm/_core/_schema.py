@@ -31,7 +31,7 @@ REQUESTS = 4096
 """How many different mutations of one schema are remembered before the memory is cleared."""
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Definition:
     """What a schema class compiles to. States carry no index: each schema has its own table."""
 

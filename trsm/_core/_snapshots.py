@@ -7,9 +7,6 @@ named by its field, before any effect.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import cast
@@ -26,7 +23,7 @@ VERSION = 1
 FIELDS = ("trsm", "schema", "fingerprint", "tick", "ticks", "args", "timeouts", "error")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Restored:
     """A snapshot that was read: everything in the numbers of the schema that it is for."""
 
@@ -55,6 +52,9 @@ def fingerprint(definition: Definition) -> str:
         for number, name in enumerate(relations.names)
     ]
     catches = [[number, [_written(one) for one in classes]] for number, classes in definition.catches]
+    import hashlib  # not before: few programs need it, and all would wait for it
+    import json
+
     return hashlib.sha256(json.dumps([data, catches]).encode()).hexdigest()
 
 
@@ -134,6 +134,8 @@ def _fields(state: State[..., object], instance: object) -> dict[str, object]:
 
 
 def _read_fields(state: State[..., object], instance: object) -> dict[str, object]:
+    import dataclasses  # not before: few programs need it, and all would wait for it
+
     kind = type(instance)
     args: object = state.args
     if args is not kind:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -87,19 +87,26 @@ def bounded(source: Source) -> Source:
     return rest
 
 
-class Running(Protocol):
-    """One call of a handler: its record is made only if somebody asks for it."""
+class Maker(Protocol):
+    """A machine, as those see it who ask what runs: it makes records."""
 
-    def current_source(self) -> Source:
-        """Return the record of this call."""
+    def _source_of_call(self, transition: Any, handler: Any, /) -> Source:
+        """Return the record of one call of a handler."""
         ...  # a protocol's method has no body to run
 
 
-CAUSE: ContextVar[Running | Source | None] = ContextVar("trsm cause", default=None)
-"""The call of a handler, or the task, that runs in this context, or that has started what runs in it."""
+Calling = tuple[Maker, object, object]
+"""One call of a handler: the machine, the transition and the handler. Its record is made only if somebody asks."""
+
+CAUSE: ContextVar[Calling | Source | None] = ContextVar("trsm cause", default=None)
+"""The call of a handler, or the task, that runs in this context, or that has started what runs in it: a task that a
+handler starts in a nursery of its own inherits it, and may outlive it."""
 
 
 def current_source() -> Source | None:
     """Return the record of the handler or task that runs now; None outside of all."""
     cause = CAUSE.get()
-    return cause if cause is None or isinstance(cause, Source) else cause.current_source()
+    if cause is None or isinstance(cause, Source):
+        return cause
+    maker, transition, handler = cause
+    return maker._source_of_call(transition, handler)

@@ -50,7 +50,7 @@ class TaskDecorator(Protocol[A]):
     ) -> Callable[Q, Coroutine[object, object, A]]: ...  # a protocol's method has no body to run
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Mark:
     """What a decorator says about a function: on which state it hangs, and as what."""
 
@@ -105,7 +105,7 @@ class _Owner(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False, match_args=False)
 class Properties:
     """What is declared of a state, as it was written."""
 

@@ -138,13 +138,13 @@ class Journal:
     The machine starts a new journal when one is full; a transition holds the journal that it was written to.
     """
 
-    __slots__ = ("base", "limit", "plans")
+    __slots__ = ("base", "last", "plans")
 
     def __init__(self, base: tuple[int, ...]) -> None:
         self.base = base
         self.plans: list[Plan] = []
-        self.limit = max(32, len(base))
-        """How many entries make it full: so many that a new base costs next to nothing for each."""
+        self.last = max(32, len(base)) - 1
+        """The position of the last entry: there is room for so many that a new base costs next to nothing for each."""
 
     def at(self, position: int, last: Plan | None = None) -> tuple[int, ...]:
         """Return the ticks after the first `position` entries, and then after `last`."""

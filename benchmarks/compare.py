@@ -1,0 +1,47 @@
+"""Compare two environments with trsm: ``nox -s bench_compare -- COMMIT``.
+
+Both run this tree's cases, in turn; the table has the ratio of what is in this Python's environment to the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from budgets import TRSM
+from cases import CASES
+from report import figure, laid_out
+from workers import Worker, measure
+
+SLOWER = 1.1
+"""From which ratio on a figure is marked: less than that is noise on a busy machine."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("python", help="the Python of the environment to compare with")
+    parser.add_argument("--name", default="then", help="what to call it")
+    parser.add_argument("--repeats", type=int, default=15, help="how many samples the best is taken of (default 15)")
+    parser.add_argument("--only", nargs="*", help="keys of cases, such as 1 8 '10 root' (default: all)")
+    options = parser.parse_args()
+    workers = [Worker("now", sys.executable, TRSM), Worker("then", options.python, TRSM)]
+    rows = [["case", "", options.name, "now", "now / then", ""]]
+    for case in CASES:
+        if options.only and case.key not in options.only:
+            continue
+        print(f"{case.key:16} {case.title}", file=sys.stderr, flush=True)
+        best = measure(case, workers, options.repeats)
+        now, then = best.get("now"), best.get("then")
+        if now is None or then is None:
+            cells = [*("" if one is None else figure(case.key, one) for one in (then, now)), "", ""]
+        else:
+            mark = "slower" if now > then * SLOWER else "faster" if then > now * SLOWER else ""
+            cells = [figure(case.key, then), figure(case.key, now), f"{now / then:.2f}", mark]
+        rows.append([case.key, case.title, *cells])
+    for worker in workers:
+        worker.close()
+    print(laid_out(rows))
+
+
+if __name__ == "__main__":
+    main()
