@@ -32,7 +32,7 @@ from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State, StateRelations
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Tracer
-from trsm._machine import Machine, Transition, Transitions
+from trsm._machine import InUse, Machine, Transition, Transitions
 from trsm._opening import open_machine
 from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
 from trsm._retry import retry
@@ -50,6 +50,7 @@ __all__ = [
     "Explanation",
     "Group",
     "HandlerError",
+    "InUse",
     "LogTracer",
     "Machine",
     "MachineClosed",
