@@ -31,7 +31,7 @@ from trsm._core._schema import Schema
 from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State, StateRelations
 from trsm._core._ticks import Ticks
-from trsm._core._tracing import Observed, Tracer
+from trsm._core._tracing import Observed, Saboteur, Tracer, tracing
 from trsm._machine import InUse, Machine, Transition, Transitions
 from trsm._opening import open_machine
 from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
@@ -67,6 +67,7 @@ __all__ = [
     "Reason",
     "RestoredError",
     "Result",
+    "Saboteur",
     "Schema",
     "SchemaError",
     "SnapshotError",
@@ -87,6 +88,7 @@ __all__ = [
     "open_machine",
     "pipe",
     "retry",
+    "tracing",
     "wait_all",
     "wait_any",
 ]

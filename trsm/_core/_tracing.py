@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, cast
 
 from trsm._core._mutation import QueuedMutation, Result
@@ -129,6 +131,69 @@ class Tracer:
 
     def unstable(self, machine: Observed, states: tuple[State[..., object], ...]) -> None:
         """Called when a second automatic round would still change `states`, after a drain has settled."""
+
+
+class Saboteur(Tracer):
+    """A tracer that may also make handlers and tasks fail, to test what becomes of a machine then.
+
+    What it brings about looks to the machine as if the user's function had raised at its first line.
+
+    Example::
+
+        class FullDisk(trsm.Saboteur):
+            def fault(self, machine, transition, handler, kind):
+                return OSError("disk full") if kind == "task" else None
+    """
+
+    def fault(
+        self, machine: Observed, transition: Transition, handler: str, kind: str
+    ) -> BaseException | None:  # the arguments are for those who override it
+        """Return an exception to be raised in place of what a handler or task does, or None to let it run.
+
+        Called after ``handler_started`` or ``task_started``. Unless overridden it lets all run.
+
+        Args:
+          machine, transition: as for the other methods.
+          handler: the qualified name of the handler or task.
+          kind: how it is marked, such as ``"on_enter"`` or ``"task"``; what ``start_soon`` runs is a ``"task"`` too.
+        """
+        return None
+
+
+_everywhere: ContextVar[tuple[Tracer, ...]] = ContextVar("trsm_tracers", default=())
+"""The tracers of every machine that opens."""
+
+
+@contextmanager
+def tracing(*tracers: Tracer) -> Generator[None]:
+    """Attach tracers to every machine and engine that opens inside a ``with`` block, for as long as each lives.
+
+    That is: in the block, in what it calls, and in tasks and threads that are started from there, which have its
+    context. With several blocks around it a machine gets the tracers of all.
+
+    Args:
+      tracers: `Tracer` objects.
+
+    Raises:
+      TypeError: something else than a tracer was given.
+
+    Example::
+
+        with trsm.tracing(trsm.LogTracer()):
+            trio.run(main)
+    """
+    more = checked_tracers(tracers)
+    token = _everywhere.set((*_everywhere.get(), *more))
+    try:
+        yield
+    finally:
+        _everywhere.reset(token)
+
+
+def with_tracers_of_context(tracers: tuple[Tracer, ...]) -> tuple[Tracer, ...]:
+    """Return the tracers of a machine that opens, with those of `tracing` after them; none twice."""
+    more = _everywhere.get()
+    return tuple({id(tracer): tracer for tracer in (*tracers, *more)}.values()) if more else tracers
 
 
 def checked_tracers(tracers: object) -> tuple[Tracer, ...]:
