@@ -1,16 +1,108 @@
-"""Hypothesis profiles: the ordinary one, and `long` for the nox session `fuzz`."""
+"""Hypothesis profiles, the figures of promises, and a look at every machine that a test leaves behind."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+import proof
+
+# A profile for each length of run; a test that is worth more or fewer examples says so with `proof.examples`.
 settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("default"), max_examples=20_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.register_profile("proof long", settings.get_profile("default"), max_examples=1_000)
+settings.register_profile("proof quick", settings.get_profile("default"), max_examples=40)
+PROFILES = {"ordinary": "default", "long": "proof long", "quick": "proof quick"}
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", PROFILES[proof.SCALE]))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it runs in the background with Ctrl-C ignored, and so would be what the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# ---- Promises -------------------------------------------------------------------------------------------------------
+
+_present: dict[str, dict[str, int]] = {}
+"""What the test that runs has counted: promise -> unit -> count."""
+_reached = proof.Reached()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-figures", action="store_true", help="write what promises have reached into docs/promises.md"
+    )
+
+
+def _count(promise: int, /, **figures: int) -> None:
+    if promise not in proof.PROMISES:
+        raise ValueError(f"figure({promise}, …): there are promises 1 to {max(proof.PROMISES)}")
+    sums = _present.setdefault(str(promise), {})
+    for unit, count in figures.items():
+        unit = unit.replace("_", " ")
+        sums[unit] = sums.get(unit, 0) + count
+
+
+@pytest.fixture(scope="session")
+def figure() -> Callable[..., None]:
+    """Count for a promise, as often as you like: ``figure(7, transitions=250)``."""
+    return _count
+
+
+def promises_of(item: pytest.Item) -> list[int]:
+    """Return the numbers of the promises that a test is marked with."""
+    return sorted({number for mark in item.iter_markers("promise") for number in mark.args})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    _present.clear()
+    try:
+        return (yield)
+    finally:
+        numbers = promises_of(item)
+        if strange := set(map(int, _present)) - set(numbers):
+            raise pytest.UsageError(f"{item.nodeid} counts for promises {sorted(strange)}, and is not marked with them")
+        if numbers:
+            # Part of the report, which a worker of pytest-xdist sends on.
+            item.user_properties.append(("promises", {"numbers": numbers, "figures": dict(_present)}))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" or report.failed:
+        for name, value in report.user_properties:
+            if name == "promises":
+                _reached.add(value["numbers"], value["figures"], passed=report.passed)
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether all promises were asked for, and nothing but them."""
+    return config.option.markexpr == "promise" and not config.option.keyword and not config.option.lf
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    return not hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    if _is_controller(config) and _is_whole(config) and exitstatus == pytest.ExitCode.OK and _reached.short():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if _is_controller(config) and config.getoption("--write-figures"):
+        proof.write(_reached)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = _reached.lines()
+    if not lines or "promise" not in config.option.markexpr:
+        return
+    terminalreporter.section(f"promises, {proof.SCALE} run")
+    for line in lines:
+        terminalreporter.line(line)
+    if _is_whole(config):
+        for line in _reached.short():
+            terminalreporter.line(f"SHORT: {line}", red=True)
