@@ -158,7 +158,7 @@ class Engine(Runner):
           UnknownState: its states are not of the schema.
           WrongThread: called from another thread.
         """
-        self._check_thread("which", is_read=True)
+        self._check_thread("which")
         if not isinstance(group, Group):
             raise TypeError(f"which({group!r}): pass a group, declared as Group(…) or exclusive(…) in the schema")
         numbers = [self._definition.number(state, "which") for state in group.states]
@@ -351,6 +351,7 @@ class Engine(Runner):
 
             machine.break_on(added=Link.Broken, call=lambda t: print(t.describe_cause()))
         """
+        self._check_may_change("break_on")
         comes, goes = _several(added), _several(removed)
         if not comes and not goes:
             raise MutationError("break_on() names no state: write added=…, removed=… or both")
