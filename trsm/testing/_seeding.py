@@ -1,4 +1,4 @@
-"""All that the tools use of trio's private names: its source of random numbers, and the forced end of a blocked task.
+"""All that the tools use of trio's private names: its order of tasks, what a task is told, and how to end it by force.
 
 ``tests/testing/test_seeding.py`` says so when one of them moves.
 """
@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import NoReturn, cast
 
+import outcome
 import trio
 from trio._core import _run
 
@@ -44,6 +45,30 @@ def abort(task: trio.lowlevel.Task, error: BaseException) -> None:
         blocked._attempt_abort(throw)
 
 
+def fail_step(task: trio.lowlevel.Task, error: BaseException) -> None:
+    """Raise an exception in the step of a task that is due, shielded or not; its first step is left alone."""
+    due = cast("_Task", task)
+    if isinstance(due._next_send, outcome.Outcome):
+        due._next_send = outcome.Error(error)
+
+
+def is_told(task: trio.lowlevel.Task, scope: trio.CancelScope) -> bool:
+    """Return whether the step of a task that is due raises a cancellation that has to come out at this scope.
+
+    That is: the scope is cancelled, whatever other scope around the task was too, and no shield stands between.
+    """
+    due = cast("_Task", task)
+    told = due._next_send
+    if not (scope.cancel_called and isinstance(told, outcome.Error) and isinstance(told.error, trio.Cancelled)):
+        return False
+    status: _CancelStatus | None = due._cancel_status
+    while status is not None and status._scope is not scope:
+        if status._scope.shield:
+            return False
+        status = status._parent
+    return status is not None
+
+
 class _Private:
     """What is used of `trio._core._run`."""
 
@@ -55,5 +80,14 @@ class _Task:
     """What is used of a task."""
 
     _abort_func: object
+    _next_send: object
+    _cancel_status: _CancelStatus
 
     def _attempt_abort(self, raise_cancel: object) -> None: ...
+
+
+class _CancelStatus:
+    """What is used of how scopes lie in one another."""
+
+    _scope: trio.CancelScope
+    _parent: _CancelStatus | None

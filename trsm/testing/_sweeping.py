@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 import attrs
-import outcome
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trsm import Machine, MachineClosed, Observed, Saboteur, Transition, tracing
 from trsm.testing._laws import Laws
-from trsm.testing._seeding import abort, repeatable
+from trsm.testing._seeding import abort, fail_step, is_told, repeatable
 
 Scenario: TypeAlias = Callable[[], Coroutine[object, object, object]]
 MakeError: TypeAlias = Callable[[], BaseException]
@@ -65,11 +64,11 @@ def leaves(error: BaseException | None) -> list[BaseException]:
 
 
 def _place(task: trio.lowlevel.Task) -> str:
-    """Return where a task is: the innermost line that is neither trio's nor this module's."""
+    """Return where a task is: the innermost line that is neither trio's nor trsm's."""
     found = ""
     for frame, line in task.iter_await_frames():
         module = str(frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] not in {"trio", "outcome"} and module != __name__:
+        if module.partition(".")[0] not in {"trio", "outcome", "trsm"}:
             found = f" at {Path(frame.f_code.co_filename).name}:{line}, in {frame.f_code.co_qualname}"
     return f"task {task.name!r}{found}"
 
@@ -152,11 +151,6 @@ class _Trial(trio.abc.Instrument):
         self._is_inside = False
         self._leaked: list[str] = []
 
-    @property
-    def reason(self) -> str:
-        """What the cancellation is known by."""
-        return f"{self.disturbance.name}, point {self.point}"
-
     def reached(self, place: Callable[[], str]) -> bool:
         """Count a point, and return whether it is the one to disturb at."""
         self.points += 1
@@ -186,12 +180,12 @@ class _Trial(trio.abc.Instrument):
         assert root is not None  # it runs
         before = {id(task) for task in _tasks(root)}
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._guard)
+            await nursery.start(self._guard)
             try:
                 with self._last_resort, self.scope:
                     self._is_inside = True
                     try:
-                        await _Overheard(self.scenario(), self)
+                        await self.scenario()
                         self.is_complete = True
                     finally:
                         self._is_inside = False
@@ -206,9 +200,10 @@ class _Trial(trio.abc.Instrument):
             ]
             nursery.cancel_scope.cancel()
 
-    async def _guard(self) -> None:
+    async def _guard(self, task_status: trio.TaskStatus[None]) -> None:
         """Let time pass when nothing else goes on, and see when nothing can."""
         self._guard_task = trio.lowlevel.current_task()
+        task_status.started()
         while True:
             steps, wait = self.steps, _outside()
             await wait_all_tasks_blocked(0.001 if wait is None else wait)
@@ -216,24 +211,21 @@ class _Trial(trio.abc.Instrument):
                 continue  # somebody else was woken together with this task, or is about to be by a thread
             seconds = trio.lowlevel.current_statistics().seconds_to_next_deadline
             if seconds == math.inf:
-                assert self._main is not None  # it started this task
-                blocked = [_place(task) for task in _tasks(self._main) if task is not self._guard_task]
-                self._give_up("nothing can go on, and no time that passes will change that: " + "; ".join(blocked))
+                blocked = "; ".join(map(_place, self._of_scenario()))
+                self._give_up(f"nothing can go on, and no time that passes will change that: {blocked}")
             else:
                 self._time.now += max(seconds, 0.0)
 
     def _give_up(self, words: str) -> None:
-        """End a run that does not end: cancel it, then what is shielded too, then break the clock, which ends trio."""
+        """End a run that does not end: cancel it, then what is shielded too, then break the clock, and trio with it."""
         self.hung = self.hung or words
         self._resorts += 1
         self._last_resort.cancel("the scenario hung")
         if self._resorts > 3:
             self._time.is_broken = True
         elif self._resorts > 1:
-            assert self._main is not None  # it runs
-            for task in _tasks(self._main):
-                if task is not self._guard_task:
-                    abort(task, _Hung(words))
+            for task in self._of_scenario():
+                abort(task, _Hung(words))
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Disturb before the step that is due."""
@@ -242,7 +234,15 @@ class _Trial(trio.abc.Instrument):
         self.steps += 1
         if self.steps % self.bound == 0:
             self._give_up(f"it goes on and on: {self.steps:,} steps did not suffice, the last of {_place(task)}")
+        if self._resorts > 1 and self.hung is not None and any(task is one for one in self._of_scenario()):
+            fail_step(task, _Hung(self.hung))
         self.disturbance.step(self, task)
+        if task is self._main and is_told(task, self.scope):
+            self.is_met = True
+
+    def _of_scenario(self) -> list[trio.lowlevel.Task]:
+        assert self._main is not None  # it runs
+        return [task for task in _tasks(self._main) if task is not self._guard_task]
 
     def findings(self, expected: tuple[type[BaseException], ...]) -> list[str]:
         """Return what leaked, hung or broke."""
@@ -257,26 +257,6 @@ class _Trial(trio.abc.Instrument):
             *(f"leaked: {words}" for words in (*self._leaked, *self.laws.left_over())),
             *(f"broke: {words}" for words in broke),
         ]
-
-
-class _Overheard:
-    """Runs a coroutine, and notes when it is told of the trial's cancellation. It changes nothing of what passes."""
-
-    def __init__(self, coroutine: Coroutine[object, object, object], trial: _Trial) -> None:
-        self.coroutine = coroutine
-        self.trial = trial
-
-    def __await__(self) -> Generator[object, object, None]:
-        told: object = None
-        while True:
-            try:
-                asked = self.coroutine.send(told)
-            except StopIteration:
-                return
-            told = yield asked
-            error = told.error if isinstance(told, outcome.Error) else None
-            if isinstance(error, trio.Cancelled) and error.reason == self.trial.reason:
-                self.trial.is_met = True
 
 
 # ---- What happens at the point --------------------------------------------------------------------------------------
@@ -320,7 +300,7 @@ class _Cancel(_AtStep):
     name, past = "cancel_sweep", "cancelled"
 
     def happen(self, trial: _Trial) -> None:
-        trial.scope.cancel(trial.reason)
+        trial.scope.cancel(f"{self.name}, point {trial.point}")
 
     def judge(self, trial: _Trial) -> list[str]:
         found = super().judge(trial)
@@ -477,7 +457,7 @@ def _sweep(
     kinds = expected if isinstance(expected, tuple) else (expected,)
     points = 0
     for seed in seeds:
-        quiet = _tried(scenario, disturbance, -1, seed, 1_000_000, kinds, after)
+        quiet = _tried(scenario, disturbance, -1, seed, 100_000, kinds, after)
         bound = 20 * quiet.steps + 1000
         if point is not None:
             points += _tried(scenario, disturbance, point, seed, bound, kinds, after).place is not None
