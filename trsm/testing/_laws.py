@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import attrs
 
@@ -125,18 +126,23 @@ class Laws(Tracer):
 
     def left_over(self) -> list[str]:
         """Return what machines still hold that should have closed by now."""
-        found: list[str] = []
-        for machine in self.machines:
-            if not isinstance(machine, Machine):
-                continue
-            if not machine.closed:
-                found.append(f"machine {machine.id!r} was never closed: {machine!r}")
-                continue
-            if not machine.when_closed().done:
-                found.append(f"machine {machine.id!r} has closed, and was never joined")
-            if machine.in_use:
-                found.append(f"machine {machine.id!r} has closed, and still holds {machine.in_use!r}")
-            if machine.active_states:
-                names = ", ".join(map(str, machine.active_states))
-                found.append(f"machine {machine.id!r} has closed, and {names} still active")
-        return found
+        return left_over(self.machines)
+
+
+def left_over(machines: Iterable[Observed]) -> list[str]:
+    """Return what machines still hold that should have closed by now, in sentences."""
+    found: list[str] = []
+    for machine in machines:
+        if not isinstance(machine, Machine):
+            continue
+        if not machine.closed:
+            found.append(f"machine {machine.id!r} was never closed: {machine!r}")
+            continue
+        if not machine.when_closed().done:
+            found.append(f"machine {machine.id!r} has closed, and was never joined")
+        if machine.in_use:
+            found.append(f"machine {machine.id!r} has closed, and still holds {machine.in_use!r}")
+        if machine.active_states:
+            names = ", ".join(map(str, machine.active_states))
+            found.append(f"machine {machine.id!r} has closed, and {names} still active")
+    return found
