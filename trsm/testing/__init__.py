@@ -10,8 +10,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trsm.testing._asserting import (
+        Recording,
+        assert_active,
+        assert_inactive,
+        assert_ticks,
+        record_transitions,
+    )
+    from trsm.testing._faults import Fault
+    from trsm.testing._mutations import Mutation
+    from trsm.testing._stateful import MachineRules
+    from trsm.testing._strategies import Reached, machines, mutations, schemas
     from trsm.testing._sweeping import (
-        Fault,
         SweepFailure,
         call_sweep,
         cancel_sweep,
@@ -19,20 +29,44 @@ if TYPE_CHECKING:
         interrupt_sweep,
         raise_sweep,
     )
+    from trsm.testing.plugin import OpenMachine
 
 __all__ = [
     "Fault",
+    "MachineRules",
+    "Mutation",
+    "OpenMachine",
+    "Reached",
+    "Recording",
     "SweepFailure",
+    "assert_active",
+    "assert_inactive",
+    "assert_ticks",
     "call_sweep",
     "cancel_sweep",
     "close_sweep",
     "interrupt_sweep",
+    "machines",
+    "mutations",
     "raise_sweep",
+    "record_transitions",
+    "schemas",
 ]
 
 _HOMES = {
+    "_asserting": (
+        "Recording",
+        "assert_active",
+        "assert_inactive",
+        "assert_ticks",
+        "record_transitions",
+    ),
+    "plugin": ("OpenMachine",),
+    "_faults": ("Fault",),
+    "_mutations": ("Mutation",),
+    "_stateful": ("MachineRules",),
+    "_strategies": ("Reached", "machines", "mutations", "schemas"),
     "_sweeping": (
-        "Fault",
         "SweepFailure",
         "call_sweep",
         "cancel_sweep",
