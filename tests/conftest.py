@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import attrs
 import pytest
+import trio
 from hypothesis import HealthCheck, settings
 
 import proof
+from trsm import Machine
 
 # A profile for each length of run; a test that is worth more or fewer examples says so with `proof.examples`.
 settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -57,16 +61,43 @@ def promises_of(item: pytest.Item) -> list[int]:
     return sorted({number for mark in item.iter_markers("promise") for number in mark.args})
 
 
+@contextmanager
+def _looking_at_closed_machines() -> Iterator[list[str]]:
+    """Look at each machine that has closed, in every test, as soon as it was joined: promise P20."""
+    joined = Machine._joined_now
+    found: list[str] = []
+
+    @trio.lowlevel.enable_ki_protection
+    def look(machine: Machine) -> None:
+        joined(machine)
+        if not machine.closed:
+            return  # a test has seen to that
+        machine.close()  # doing so twice is fine
+        _count(20, machines=1)
+        held = machine._subscriptions, machine._scopes, machine._slots, machine._deferred or None
+        # A child with a block in another task has closed too, and may still be about to leave that block.
+        in_use = attrs.evolve(machine.in_use, children=sum(not child.closed for child in machine.children))
+        if in_use or held != (None, None, None, None) or machine._active or not machine.when_closed().done:
+            found.append(f"{machine!r} has closed, and holds {in_use} {held}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Machine, "_joined_now", look)
+        yield found
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     _present.clear()
     try:
-        return (yield)
+        with _looking_at_closed_machines() as found:
+            outcome = yield
+        assert not found, found
+        return outcome
     finally:
         numbers = promises_of(item)
-        if strange := set(map(int, _present)) - set(numbers):
+        if strange := set(map(int, _present)) - {*numbers, 20}:
             raise pytest.UsageError(f"{item.nodeid} counts for promises {sorted(strange)}, and is not marked with them")
-        if numbers:
+        if numbers or _present:
             # Part of the report, which a worker of pytest-xdist sends on.
             item.user_properties.append(("promises", {"numbers": numbers, "figures": dict(_present)}))
 

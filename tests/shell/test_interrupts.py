@@ -34,6 +34,9 @@ PROTECTED = (
     "trsm._waiters",
     "trsm._scopes",
     "trsm._opening",
+    "trsm._pipes",
+    "trsm._retry",
+    "trsm._timers",
 )
 """The modules whose functions change the tables of a machine."""
 
