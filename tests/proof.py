@@ -151,7 +151,7 @@ def scaled(ordinary: int, long: int | None = None) -> int:
     """Return how often to do what an ordinary run does `ordinary` times, and a long one `long` times."""
     match SCALE:
         case "quick":
-            return max(1, ordinary // 50)
+            return max(1, ordinary // 10)
         case "long":
             return ordinary if long is None else long
         case _:
