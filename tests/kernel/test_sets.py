@@ -104,7 +104,7 @@ def test_a_number_that_is_no_set_is_refused_also_where_the_rest_was_asked_before
         if CONSENSUS.fits(active):
             CONSENSUS.add(active, OPEN)
     for ask in asks:
-        with pytest.raises(ValueError, match="is no set of states: Door has 6 states, so that its sets are 0 to 63"):
+        with pytest.raises(ValueError, match="is no set of states: Door has 6 states, its sets are 0 to 63"):
             ask()
 
 

@@ -159,7 +159,7 @@ class Consensus:
             )
         if states >> self._count:
             raise ValueError(
-                f"{states} is no set of states: {self._schema.__name__} has {self._count} states, so that its sets are 0 "
+                f"{states} is no set of states: {self._schema.__name__} has {self._count} states, its sets are 0 "
                 f"to {(1 << self._count) - 1}"
             )
 
