@@ -44,6 +44,17 @@ def test_the_page_has_the_figures_that_were_written() -> None:
             assert figures["long"][str(number)][promise.unit] >= promise.due("long")
 
 
+def test_the_readme_quotes_what_was_printed() -> None:
+    """Line by line, and only that; the figures in its lines are those on the page."""
+    text = proof.README.read_text(encoding="utf-8")
+    (quoted,) = proof.QUOTES.findall(text)
+    printed = list(proof.read_figures()["printed"]["ordinary"].values())
+    assert quoted.splitlines() == [printed[number - 1] for number in proof.QUOTED]
+    for number, line in zip(proof.QUOTED, quoted.splitlines(), strict=True):
+        assert f"{proof.said(proof.read_figures()['ordinary'][str(number)], proof.PROMISES[number].unit)} (" in line
+    assert not re.findall(r"\d,\d{3}", text.replace(quoted, "")), "no figure that nobody has printed"
+
+
 def test_the_page_has_the_faults_that_are_planted() -> None:
     """One for each promise."""
     (table,) = planted.TABLE.findall(proof.PAGE.read_text(encoding="utf-8"))
@@ -142,10 +153,13 @@ def test_writing_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """They are kept for each scale, and fill in the page, of which all else stays."""
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     page.write_text(
-        "before\n<!-- table: written by the run, see below -->\n\nold\n\n<!-- end of the table -->\nafter\n"
+        "before\n<!-- table: written by the run, see below -->\n\nformer words\n\n<!-- end of the table -->\nafter\n"
     )
     monkeypatch.setattr(proof, "PAGE", page)
     monkeypatch.setattr(proof, "FIGURES", figures)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- figures: written by the run -->\n\n```text\nold\n```\nafter\n")
+    monkeypatch.setattr(proof, "README", readme)
     reached = proof.Reached()
     reached.add([1], {"1": {"transitions": 1234, "faults": 5}}, passed=True)
     proof.write(reached, "ordinary")
@@ -154,4 +168,5 @@ def test_writing_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     first = next(line for line in page.read_text().splitlines() if line.startswith("| P1 "))
     assert first.endswith("| 1,234 transitions<br>5 faults | 1,001,234 transitions<br>5 faults |")
     assert page.read_text().startswith("before\n") and page.read_text().endswith("\nafter\n")
-    assert "old" not in page.read_text() and "not run yet" in page.read_text()
+    assert readme.read_text().splitlines()[3:] == ["P1   1,234 transitions, 5 faults (1 test)", "```", "after"]
+    assert "former words" not in page.read_text() and "not run yet" in page.read_text()
