@@ -28,7 +28,7 @@ UNSTABLE: dict[str, StateForm] = {
 def test_rounds_of_random_machines_that_are_automatic_in_most(figure: Callable[..., None]) -> None:
     """The round ends, and what a second would change is told, once; where it would change nothing, nothing is."""
     unstable = rounds = 0
-    for number in range(scaled(150, 10_000)):
+    for number in range(scaled(150, 3_000)):
         random = Random(f"rounds {number}")
         states = random_situation(random).states
         for name in states:
