@@ -57,6 +57,23 @@ async def pay_later(gate: trsm.Machine) -> None:
     gate.add(Turnstile.Coin)
 
 
+# ---- All that relations allow ---------------------------------------------------------------------------------------
+
+
+def test_the_relations_are_sound() -> None:
+    findings = trsm.testing.check(Turnstile)
+    assert not findings, str(findings)
+
+
+def test_every_set_of_states_can_be_left_for_an_unlocked_gate() -> None:
+    exploration = trsm.testing.explore(Turnstile)
+    assert len(exploration) == 8
+    for path in exploration.paths():
+        gate = trsm.Engine(Turnstile)
+        path.replay(gate)
+        assert gate.can_add(Turnstile.Unlocked), path
+
+
 # ---- Sweeps ---------------------------------------------------------------------------------------------------------
 
 
