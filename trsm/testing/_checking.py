@@ -40,7 +40,7 @@ class Finding:
     severity: Severity
     """``"error"``: something can never do what it is declared for. ``"warning"``: it works, perhaps not as meant."""
     states: tuple[AnyState, ...]
-    """The states that it is about, the first above all."""
+    """The states that it is about, the first above all; none if nothing goes on from the start."""
     what: str
     """What is so, in a sentence."""
     why: str
@@ -156,7 +156,7 @@ def check(
       changes with the next mutation, whichever that is. Told once for each change.
 
     States that only fail since they require one that fails are named with that one. States in ``without`` are not
-    looked at themselves.
+    looked at themselves, nor is what never comes because it requires one.
 
     Args:
       schema, limit, without, progress: as for `explore`.
@@ -261,9 +261,17 @@ class _Checker:
         return self.consensus.states_of(mask)
 
     def finding(
-        self, kind: FindingKind, severity: Severity, states: int, what: str, why: str, instead: str, path: Path
+        self,
+        kind: FindingKind,
+        severity: Severity,
+        states: tuple[int, int],
+        what: str,
+        why: str,
+        instead: str,
+        path: Path,
     ) -> Finding:
-        return Finding(kind, severity, self.named(states), what, why, instead, path)
+        first, others = states
+        return Finding(kind, severity, (*self.named(first), *self.named(others)), what, why, instead, path)
 
     # ---- What never comes -------------------------------------------------------------------------------------------
 
@@ -314,7 +322,7 @@ class _Checker:
             yield self.finding(
                 "contradictory-requires",
                 "error",
-                circle | dependents,
+                (circle, dependents),
                 f"{_listed(self.named(circle))} can never be active{self.nor(dependents)}",
                 f"{name} {chains}; and {remover} removes {removed}{together}.",
                 f"take {_listed((self.states[number] for number in others), 'or')} out of what {name} requires, or "
@@ -339,8 +347,6 @@ class _Checker:
     def never_active(self) -> Iterator[Finding]:
         for circle, dependents in self.roots(self.never & ~self.contradictory):
             state = _first(circle)
-            if self.tables.needs[state] & self.contradictory:
-                continue  # told there
             names = self.named(circle)
             passing = self.graph.passings.get(state)
             if passing is None:
@@ -348,7 +354,7 @@ class _Checker:
                 yield self.finding(
                     "never-active",
                     "error",
-                    circle | dependents,
+                    (circle, dependents),
                     f"{_listed(names)} can never come{self.nor(dependents)}",
                     self.refusal(path),
                     "let it remove what keeps it out, or take it out of the schema: nothing that can be added or "
@@ -357,11 +363,16 @@ class _Checker:
                 )
             else:
                 path = self.graph.path_along(*passing)
+                how = _verb(
+                    names,
+                    "comes and never stays: an automatic round takes it away",
+                    "come and never stay: an automatic round takes them away",
+                )
                 yield self.finding(
                     "never-active",
                     "warning",
-                    circle | dependents,
-                    f"{_listed(names)} comes and never stays: an automatic round takes it away{self.nor(dependents)}",
+                    (circle, dependents),
+                    f"{_listed(names)} {how}{self.nor(dependents)}",
                     self.taken(state, path),
                     f"let {names[0]} remove what takes it away, or let that require something which is not there then.",
                     path,
@@ -425,7 +436,7 @@ class _Checker:
         return self.finding(
             "never-leaves",
             "warning",
-            1 << state,
+            (1 << state, 0),
             f"{name} can never leave, once {_set(self.named(active))} is reached",
             f"{'it is auto' if name.auto else 'an auto state brings it'}: when it is removed, the automatic round "
             "brings it back in the same step, and nothing that can be added from there keeps it out.",
@@ -457,7 +468,7 @@ class _Checker:
         yield self.finding(
             "dead-end",
             "error",
-            active,
+            (active, 0),
             f"nothing goes on with {_set(path.active)}, whatever is added or removed{others}",
             self.stuck(active),
             "let a state that should come remove what keeps it out, or not require what is not there"
@@ -535,10 +546,10 @@ class _Checker:
 
     def tie(self, winner: int, losers: int, path: Path) -> Finding:
         name, others = self.states[winner], self.named(losers)
-        return Finding(
+        return self.finding(
             "auto-tie",
             "warning",
-            (name, *others),
+            (1 << winner, losers),
             f"only the order of declaration decides that {name} comes by itself, and not {_listed(others, 'or')}",
             f"after {path.mutations[-1]!r} the automatic round could bring either; they exclude one another, and "
             f"{name} is declared first.",
@@ -580,7 +591,7 @@ class _Checker:
         return self.finding(
             "unstable-auto",
             "warning",
-            active ^ after,
+            (active ^ after, 0),
             f"a second automatic round would {' and '.join(changes)}, where {_set(path.active)} is active",
             f"{'; '.join(guards) or 'what decides it changes in the first round itself'}.",
             "let what ends a guard's requirement remove the guard too, so that all is done in one round; as it is, it "

@@ -165,10 +165,6 @@ class Tables:
         self.around = around
         self.has_error = bool(self.errors != error or around[-1] or any(one & error for one in around))
 
-    def require_lost(self, active: int) -> int:
-        """Return the states that require something that is not active."""
-        return sum(1 << number for number, mask in enumerate(self.require) if mask & ~active)
-
     def parts(self) -> list[int]:
         """Return the parts of the schema that have nothing to do with one another, the largest first."""
         both = list(self.around)
