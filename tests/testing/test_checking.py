@@ -434,6 +434,25 @@ def test_several_dead_ends_are_told_once_with_their_number() -> None:
     assert found.what.endswith("whatever is added or removed; nor in 1 other set")
 
 
+def test_each_state_that_cannot_come_in_a_dead_end_has_its_reason() -> None:
+    """What removes it, what it lacks, what is latched, and what it would take away itself."""
+
+    class Stuck(Schema):
+        Base = State(auto=True)
+        Held = State(auto=True, require=Base, remove="Pushed")
+        Fixed = State(auto=True, latch=True)
+        Pushed = State()
+        Lonely = State(require=Pushed)
+        Rival = State(remove=Fixed)
+        Odd = State(require=Held, remove=Base)
+
+    (found,) = check(Stuck).of("dead-end")
+    assert found.why == (
+        "Base and Held come back in the automatic round when removed; Fixed is latched; Pushed is removed by Held; "
+        "Lonely requires Pushed; Rival would remove Fixed; Odd would take away what it requires."
+    )
+
+
 def test_a_state_left_out_may_be_the_way_out() -> None:
     """`without` says that the exploration does not add it, and not that nobody can."""
 
@@ -539,6 +558,23 @@ def test_a_change_that_a_second_automatic_round_would_make_is_found() -> None:
     assert found.why == "Guard keeps Train out until the round is over, and leaves in it, since it requires Rail."
     assert found.instead.startswith("let what ends a guard's requirement remove the guard too")
     assert str(found.path) == "add(Slow.Rail), add(Slow.Guard), add(Slow.Go)"
+
+
+def test_a_circle_of_exclusions_that_the_first_round_decides_otherwise_than_the_second_is_found() -> None:
+    """What is there is decided about in another way than what may come."""
+
+    class Odd(Schema):
+        Lamp = State(remove="Wind")
+        Rain = State(auto=True, remove=Lamp)
+        Wind = State(auto=True, remove=Rain)
+
+    (found,) = check(Odd).of("unstable-auto")
+    assert found.states == (Odd.Rain, Odd.Wind)
+    assert found.what == "a second automatic round would bring Wind and remove Rain, where (Rain) is active"
+    assert found.why == (
+        "Wind and Rain exclude each other, and the first round decides for Rain, which Wind removes once it is there."
+    )
+    assert str(found.path) == "add(Odd.Lamp)"
 
 
 def test_a_guard_that_is_removed_itself_leaves_nothing_to_a_second_round() -> None:

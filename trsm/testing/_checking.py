@@ -492,12 +492,16 @@ class _Checker:
             words.append(f"{_listed(latched)} {_verb(latched, 'is', 'are')} latched")
         for number in members(tables.all & ~active & ~tables.errors):
             missing, guards = named(tables.require[number] & ~active), named(tables.removed_by[number] & active)
+            kept = named(tables.remove[number] & active & tables.latch)
             if missing:
                 words.append(f"{self.states[number]} requires {_listed(missing)}")
             elif guards:
                 words.append(f"{self.states[number]} is removed by {_listed(guards)}")
+            elif kept:
+                words.append(f"{self.states[number]} would remove {_listed(kept)}")
             else:
-                words.append(f"{self.states[number]} does not stay when it comes")
+                # It is refused, then: an automatic round could only take it away with what removes it.
+                words.append(f"{self.states[number]} would take away what it requires")
         return f"{'; '.join(words)}."
 
     # ---- Automatic rounds -------------------------------------------------------------------------------------------
@@ -588,12 +592,19 @@ class _Checker:
             for guard in members(left & self.tables.removed_by[state])
             if self.tables.require[guard] & ~active
         ]
+        came = active & ~self.graph.passing(node, move)
+        reasons = guards or [
+            f"{self.states[state]} and {_listed(rivals)} exclude each other, and the first round decides for "
+            f"{_listed(rivals)}, which {self.states[state]} removes once it is there"
+            for state in members(after & ~active)
+            if (rivals := self.named(self.tables.remove[state] & came & ~after))
+        ]
         return self.finding(
             "unstable-auto",
             "warning",
             (active ^ after, 0),
             f"a second automatic round would {' and '.join(changes)}, where {_set(path.active)} is active",
-            f"{'; '.join(guards) or 'what decides it changes in the first round itself'}.",
+            f"{'; '.join(reasons) or 'what decides it changes in the first round itself'}.",
             "let what ends a guard's requirement remove the guard too, so that all is done in one round; as it is, it "
             "is done with the next mutation, whichever that is.",
             path,
