@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 import attrs
 
@@ -82,6 +82,8 @@ class Finding:
 class Findings:
     """What `check` returns: it iterates over what was found, errors first, and is true if there is anything."""
 
+    KINDS: ClassVar[tuple[FindingKind, ...]] = get_args(FindingKind)
+    """All kinds of findings."""
     schema: type[Schema]
     sets: int
     """How many sets of states are reachable; all were looked at."""
