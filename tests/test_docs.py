@@ -127,12 +127,12 @@ def test_the_rules_of_the_design_page_are_numbered_without_a_gap() -> None:
 
 
 def test_the_order_of_the_documentation() -> None:
-    """Why, tutorial, how-to, testing, reference, design, promises, glossary."""
+    """Why, tutorial, how-to, testing, checking, reference, design, promises, glossary."""
     (order,) = re.findall(
         r"```\{toctree\}\n:hidden:\n\n(.*?)```", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL
     )
     assert order.split() == [
-        "why", "tutorial/index", "how-to", "testing", "reference/index", "design", "promises", "glossary",
+        "why", "tutorial/index", "how-to", "testing", "checking", "reference/index", "design", "promises", "glossary",
     ]  # fmt: skip
 
 

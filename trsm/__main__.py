@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import importlib
 import json
+import os
 import sys
 import time
 import traceback
@@ -269,11 +270,14 @@ def _checked(options: argparse.Namespace) -> int:
 def _print(target: str, findings: Findings, rest: Findings, *, as_json: bool) -> None:
     known = len(findings) - len(rest)
     if as_json:
-        print(json.dumps({"target": target, **rest.to_dict(), "allowed": known}, indent=2, ensure_ascii=False))
+        text = json.dumps({"target": target, **rest.to_dict(), "allowed": known}, indent=2, ensure_ascii=False)
     else:
-        print(rest)
-        if known:
-            print(f"\n{known} allowed and not shown")
+        text = f"{rest}\n\n{known} allowed and not shown" if known else str(rest)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` does. Python would complain of what is left when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -394,6 +394,28 @@ def test_a_real_process_ends_with_the_same_codes(shop: Path, arguments: list[str
     assert "Traceback" not in done.stderr
 
 
+def test_a_reader_that_goes_away_changes_no_exit_code(shop: Path) -> None:
+    """As `head` does; there is no traceback either."""
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(
+        [sys.executable, "-m", "trsm", "check", "shop.doors:Door"], cwd=shop, stdout=write, stderr=subprocess.PIPE
+    ) as child:
+        os.close(write)
+        _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (0, b"noise while importing\n")
+
+
+def test_what_a_reader_does_not_take_is_dropped(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes after it, as Python does when it ends, gets no error."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert command.main(["check", "shop.doors:Locks"]) == 1
+        stream.write("more")
+
+
 @pytest.mark.parametrize("has_tqdm", [False, True])
 def test_a_real_terminal_sees_progress_and_then_nothing_of_it(shop: Path, has_tqdm: bool) -> None:
     """A slow exploration; its findings are on stdout, which is none."""
