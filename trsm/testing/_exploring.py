@@ -8,15 +8,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import cast
+from typing import TypeAlias, cast
 
 import attrs
 
 from trsm import Call, Consensus, Engine, ErrorState, Result, Schema, State, TrsmError
 from trsm.testing._mutations import Mutation
 
-AnyState = State[..., object]
-Progress = Callable[[int, int], object]
+AnyState: TypeAlias = State[..., object]
+Masks: TypeAlias = tuple[int, ...]
+"""State -> a set."""
+Progress: TypeAlias = Callable[[int, int], object]
 """Called with how many sets were explored so far, and how many were found."""
 
 LIMIT = 50_000
@@ -36,7 +38,7 @@ class TooManySets(TrsmError, RuntimeError):
 
     def __init__(self, message: str, limit: int) -> None:
         super().__init__(message)
-        self.limit = limit
+        self.limit: int = limit
 
 
 @attrs.frozen(repr=False)
@@ -133,27 +135,27 @@ class Tables:
     def __init__(self, consensus: Consensus) -> None:
         schema = consensus.schema
         set_of = consensus.set_of
-        self.states = schema.states
+        self.states: tuple[AnyState, ...] = schema.states
         relations = [schema.relations_of(state) for state in schema]
-        self.require = tuple(set_of(*one.require) for one in relations)
-        self.add = tuple(set_of(*one.add) for one in relations)
-        self.remove = tuple(set_of(*one.remove) for one in relations)
+        self.require: Masks = tuple(set_of(*one.require) for one in relations)
+        self.add: Masks = tuple(set_of(*one.add) for one in relations)
+        self.remove: Masks = tuple(set_of(*one.remove) for one in relations)
         inbound = [schema.inbound(state) for state in schema]
-        self.required_by = tuple(set_of(*one.require) for one in inbound)
-        self.removed_by = tuple(set_of(*one.remove) for one in inbound)
-        self.excludes = tuple(mine | theirs for mine, theirs in zip(self.remove, self.removed_by, strict=True))
-        self.auto = set_of(*(state for state in schema if state.auto))
-        self.multi = set_of(*(state for state in schema if state.multi))
-        self.latch = set_of(*(state for state in schema if state.latch))
-        self.all = (1 << len(self.states)) - 1
+        self.required_by: Masks = tuple(set_of(*one.require) for one in inbound)
+        self.removed_by: Masks = tuple(set_of(*one.remove) for one in inbound)
+        self.excludes: Masks = tuple(mine | theirs for mine, theirs in zip(self.remove, self.removed_by, strict=True))
+        self.auto: int = set_of(*(state for state in schema if state.auto))
+        self.multi: int = set_of(*(state for state in schema if state.multi))
+        self.latch: int = set_of(*(state for state in schema if state.latch))
+        self.all: int = (1 << len(self.states)) - 1
         error = 1 << len(self.states) - 1
-        self.errors = error | set_of(*(state for state in schema if isinstance(state, ErrorState)))
-        self.optional = closure(self.add, self.auto)
+        self.errors: int = error | set_of(*(state for state in schema if isinstance(state, ErrorState)))
+        self.optional: int = closure(self.add, self.auto)
         """What an automatic round may bring."""
         needs = tuple(closure(self.require, 1 << number) for number in range(len(self.states)))
-        self.needs = needs
+        self.needs: Masks = needs
         """Each state, and all that it requires, directly or not."""
-        self.circles = tuple(
+        self.circles: Masks = tuple(
             sum(1 << other for other in range(len(needs)) if needs[number] >> other & 1 and needs[other] >> number & 1)
             for number in range(len(needs))
         )
@@ -162,8 +164,8 @@ class Tables:
             self.add[number] | self.require[number] | self.required_by[number] | self.excludes[number]
             for number in range(len(needs))
         )
-        self.around = around
-        self.has_error = bool(self.errors != error or around[-1] or any(one & error for one in around))
+        self.around: Masks = around
+        self.has_error: bool = bool(self.errors != error or around[-1] or any(one & error for one in around))
 
     def parts(self) -> list[int]:
         """Return the parts of the schema that have nothing to do with one another, the largest first."""
@@ -183,22 +185,22 @@ class Graph:
     """What was explored, by numbers: sets, moves, and where each move leads from each set."""
 
     def __init__(self, consensus: Consensus, limit: int, without: int) -> None:
-        self.consensus = consensus
-        self.schema = consensus.schema
-        self.limit = limit
-        self.without = without
-        self.tables = Tables(consensus)
-        self.moves = _moves(consensus, self.tables, without)
-        self.sets = [0]
-        self.numbers = {0: 0}
+        self.consensus: Consensus = consensus
+        self.schema: type[Schema] = consensus.schema
+        self.limit: int = limit
+        self.without: int = without
+        self.tables: Tables = Tables(consensus)
+        self.moves: list[Move] = _moves(consensus, self.tables, without)
+        self.sets: list[int] = [0]
+        self.numbers: dict[int, int] = {0: 0}
         """Set -> its place in `sets`: sets are known by that from here on."""
-        self.origins = array("l", [NOWHERE])
+        self.origins: array[int] = array("l", [NOWHERE])
         """Set -> the set from which it was found."""
-        self.found_by = array("l", [NOWHERE])
+        self.found_by: array[int] = array("l", [NOWHERE])
         """Set -> the move that found it."""
-        self.successors = array("l")
+        self.successors: array[int] = array("l")
         """One row for each set, with an entry for each move: the set to which it leads, or `NOWHERE`."""
-        self.passed = 0
+        self.passed: int = 0
         """All states that were active at any time, be it only until the automatic round."""
         self.passings: dict[int, tuple[int, int]] = {}
         """State -> the set and the move after which that was so first."""
@@ -328,7 +330,7 @@ class Exploration:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+        self._graph: Graph = graph
 
     @property
     def schema(self) -> type[Schema]:
