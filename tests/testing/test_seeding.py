@@ -39,6 +39,7 @@ def test_private_names_of_trio() -> None:
     assert hasattr(trio.lowlevel.Task, "_attempt_abort")
     for name in ("_abort_func", "_next_send", "_cancel_status"):
         assert hasattr(trio.lowlevel.Task, name)
+    assert hasattr(trio.Nursery, "_nested_child_finished")
     for name in ("_scope", "_parent"):
         assert name in {field.name for field in attrs.fields(_run.CancelStatus)}
 
@@ -98,6 +99,16 @@ async def test_failing_the_step_of_a_shielded_task() -> None:
     trio.lowlevel.add_instrument(steps)
     with trio.CancelScope(shield=True), pytest.raises(ZeroDivisionError):
         await trio.lowlevel.checkpoint()
+    trio.lowlevel.remove_instrument(steps)
+
+
+async def test_task_that_leaves_a_nursery_is_not_failed() -> None:
+    """It would leave the nursery in pieces."""
+    me = trio.lowlevel.current_task()
+    steps = Steps(me, lambda: fail_step(me, ZeroDivisionError()))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.lowlevel.checkpoint)
+        trio.lowlevel.add_instrument(steps)
     trio.lowlevel.remove_instrument(steps)
 
 

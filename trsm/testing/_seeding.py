@@ -46,9 +46,14 @@ def abort(task: trio.lowlevel.Task, error: BaseException) -> None:
 
 
 def fail_step(task: trio.lowlevel.Task, error: BaseException) -> None:
-    """Raise an exception in the step of a task that is due, shielded or not; its first step is left alone."""
+    """Raise an exception in the step of a task that is due, shielded or not.
+
+    Its first step is left alone, and so is one that leaves a nursery, which has to see to its own end.
+    """
     due = cast("_Task", task)
     if isinstance(due._next_send, outcome.Outcome):
+        if any(frame.f_code.co_name == "_nested_child_finished" for frame, _ in task.iter_await_frames()):
+            return
         due._next_send = outcome.Error(error)
 
 

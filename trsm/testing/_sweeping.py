@@ -13,25 +13,22 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeAlias, cast
 
-import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trsm import Machine, MachineClosed, Observed, Saboteur, Transition, tracing
+from trsm.testing._faults import Fault, Hung, checked_error, leaves
 from trsm.testing._laws import Laws
+from trsm.testing._resting import descendants, outside
 from trsm.testing._seeding import abort, fail_step, is_told, repeatable
 
 Scenario: TypeAlias = Callable[[], Coroutine[object, object, object]]
 MakeError: TypeAlias = Callable[[], BaseException]
-
-
-class Fault(Exception):
-    """What a sweep raises where it was not told what to raise."""
 
 
 class SweepFailure(AssertionError):
@@ -48,19 +45,7 @@ class SweepFailure(AssertionError):
         self.findings = findings
 
 
-class _Hung(BaseException):
-    """Ends what does not end otherwise; no `Exception`, so that nothing takes it for an error."""
-
-
 # ---- Words ----------------------------------------------------------------------------------------------------------
-
-
-def leaves(error: BaseException | None) -> list[BaseException]:
-    """Return the exceptions in an exception, with no groups around them."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return [leaf for one in group.exceptions for leaf in leaves(one)]
-    return [] if error is None else [error]
 
 
 def _place(task: trio.lowlevel.Task) -> str:
@@ -71,16 +56,6 @@ def _place(task: trio.lowlevel.Task) -> str:
         if module.partition(".")[0] not in {"trio", "outcome", "trsm"}:
             found = f" at {Path(frame.f_code.co_filename).name}:{line}, in {frame.f_code.co_qualname}"
     return f"task {task.name!r}{found}"
-
-
-def _tasks(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
-    """Iterate over a task and all that descend from it."""
-    ahead = [task]
-    while ahead:
-        one = ahead.pop()
-        yield one
-        for nursery in one.child_nurseries:
-            ahead.extend(nursery.child_tasks)
 
 
 # ---- Time -----------------------------------------------------------------------------------------------------------
@@ -98,23 +73,11 @@ class _Time(trio.abc.Clock):
 
     def current_time(self) -> float:
         if self.is_broken:
-            raise _Hung("the run could not be ended otherwise")
+            raise Hung("the run could not be ended otherwise")
         return self.now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         return 0 if deadline <= self.now else 999_999
-
-
-GRACE = 0.01
-"""Seconds of real time for which sockets and pipes, if some task waits for one, may be silent before time passes."""
-
-
-def _outside() -> float | None:
-    """Return how long to wait for what is outside of trio before time passes: None while a thread works."""
-    if trio.to_thread.current_default_thread_limiter().borrowed_tokens:
-        return None
-    counts = attrs.asdict(trio.lowlevel.current_statistics().io_statistics).values()
-    return GRACE if sum(count for count in counts if isinstance(count, int)) > 1 else 0.0  # one waits to be woken
 
 
 # ---- One run --------------------------------------------------------------------------------------------------------
@@ -170,7 +133,7 @@ class _Trial(trio.abc.Instrument):
     def _keep(self, error: BaseException) -> None:
         """Keep what left, once, and without what ended a run that hung."""
         for one in leaves(error):
-            is_ours = self.hung is not None and isinstance(one, (_Hung, trio.TrioInternalError, trio.Cancelled))
+            is_ours = self.hung is not None and isinstance(one, (Hung, trio.TrioInternalError, trio.Cancelled))
             if not is_ours and not any(one is other for other in self.left):
                 self.left.append(one)
 
@@ -178,7 +141,7 @@ class _Trial(trio.abc.Instrument):
         main = self._main = trio.lowlevel.current_task()
         root = trio.lowlevel.current_root_task()
         assert root is not None  # it runs
-        before = {id(task) for task in _tasks(root)}
+        before = {id(task) for task in descendants(root)}
         async with trio.open_nursery() as nursery:
             await nursery.start(self._guard)
             try:
@@ -195,7 +158,7 @@ class _Trial(trio.abc.Instrument):
             ours = {id(main), id(self._guard_task)}
             self._leaked = [
                 f"task {task.name!r} still runs: {_place(task)}"
-                for task in _tasks(root)
+                for task in descendants(root)
                 if id(task) not in before | ours
             ]
             nursery.cancel_scope.cancel()
@@ -205,9 +168,9 @@ class _Trial(trio.abc.Instrument):
         self._guard_task = trio.lowlevel.current_task()
         task_status.started()
         while True:
-            steps, wait = self.steps, _outside()
+            steps, wait = self.steps, outside()
             await wait_all_tasks_blocked(0.001 if wait is None else wait)
-            if self.steps != steps or wait is None or _outside() is None:
+            if self.steps != steps or wait is None or outside() is None:
                 continue  # somebody else was woken together with this task, or is about to be by a thread
             seconds = trio.lowlevel.current_statistics().seconds_to_next_deadline
             if seconds == math.inf:
@@ -225,7 +188,7 @@ class _Trial(trio.abc.Instrument):
             self._time.is_broken = True
         elif self._resorts > 1:
             for task in self._of_scenario():
-                abort(task, _Hung(words))
+                abort(task, Hung(words))
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Disturb before the step that is due."""
@@ -235,14 +198,14 @@ class _Trial(trio.abc.Instrument):
         if self.steps % self.bound == 0:
             self._give_up(f"it goes on and on: {self.steps:,} steps did not suffice, the last of {_place(task)}")
         if self._resorts > 1 and self.hung is not None and any(task is one for one in self._of_scenario()):
-            fail_step(task, _Hung(self.hung))
+            fail_step(task, Hung(self.hung))
         self.disturbance.step(self, task)
         if task is self._main and is_told(task, self.scope):
             self.is_met = True
 
     def _of_scenario(self) -> list[trio.lowlevel.Task]:
         assert self._main is not None  # it runs
-        return [task for task in _tasks(self._main) if task is not self._guard_task]
+        return [task for task in descendants(self._main) if task is not self._guard_task]
 
     def findings(self, expected: tuple[type[BaseException], ...]) -> list[str]:
         """Return what leaked, hung or broke."""
@@ -347,12 +310,10 @@ class _Raising(_Disturbance):
 
     def error(self, place: str) -> BaseException:
         """Make the exception that is raised."""
-        self.raised = Fault(place) if self.make is None else self.make()
-        if not isinstance(self.raised, BaseException):
-            raise TypeError(
-                f"{self.name}(…, error={self.make!r}): it made {self.raised!r}, which cannot be raised: pass an "
-                "exception class, or a function without arguments that returns an exception"
-            )
+        if self.make is None:
+            self.raised = Fault(place)
+        else:
+            self.raised = checked_error(f"{self.name}(…, error={self.make!r})", self.make)
         return self.raised
 
     def is_its_own(self, trial: _Trial, error: BaseException) -> bool:
