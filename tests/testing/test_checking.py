@@ -229,12 +229,14 @@ def test_what_an_automatic_round_takes_away_through_others_is_told_too() -> None
     assert found.why == "Drop removes Held, and comes whenever it can, since it is auto."
 
     class Brought(Schema):
-        Held = State(add="Rope")
+        Power = State()
+        Held = State(require=Power, add="Rope")
         Rope = State()
         Wind = State(auto=True, require=(Rope, "Gust"), add="Gust")
         Gust = State(require=Wind, remove=Held)
 
     (found,) = check(Brought).of("never-active")
+    assert str(found.path) == "add(Brought.Power), add(Brought.Held)"
     assert found.why == "Gust removes Held, and comes whenever it can, since an auto state brings it."
 
     class Both(Schema):
@@ -400,6 +402,16 @@ def test_an_error_is_no_way_out_of_a_dead_end() -> None:
     assert "nor in" not in found.what
 
 
+def test_an_error_that_comes_back_by_itself_is_no_way_out_either() -> None:
+    """`Error` is multi, and calling it again is nobody's plan."""
+
+    class Panicking(Schema):
+        Panic = State(auto=True, require="Error", add="Error")
+
+    (found,) = check(Panicking).of("dead-end")
+    assert found.path.active == (Panicking.Panic, Panicking["Error"])
+
+
 def test_a_start_from_which_nothing_can_be_added_is_a_dead_end() -> None:
     """With nothing active; a schema that has no states of its own has none to complain of."""
 
@@ -464,6 +476,11 @@ def test_a_state_left_out_may_be_the_way_out() -> None:
     assert check(Stuck, without=[Stuck.Key]).of("dead-end") == ()
     assert len(check(Locks, without=[Locks.Open]).of("dead-end")) == 1
 
+    class Failing(Locks):
+        ErrKey = ErrorState(catches=KeyError, remove=Locks.Locked)
+
+    assert len(check(Failing, without=[Failing.ErrKey, Failing["Error"]]).of("dead-end")) == 1
+
 
 # ---- Ties -----------------------------------------------------------------------------------------------------------
 
@@ -488,6 +505,21 @@ def test_auto_states_between_which_only_the_order_of_declaration_decides_are_tie
     assert found.instead.startswith("let only one remove the other")
     assert str(found.path) == "add(Radio.Power)"
     assert found.path.active == (Radio.Power, Radio.Music)
+
+
+def test_a_tie_is_told_with_the_shortest_path_to_any_of_its_rivals() -> None:
+    """Those that can come later are named with the first."""
+
+    class Radio(Schema):
+        Power = State()
+        Mic = State(require=Power)
+        Music = State(auto=True, require=Power, remove=("News", "Talk"))
+        News = State(auto=True, require=Power, remove=("Music", "Talk"))
+        Talk = State(auto=True, require=Mic, remove=("Music", "News"))
+
+    (music, *_) = check(Radio).of("auto-tie")
+    assert music.states == (Radio.Music, Radio.News, Radio.Talk)
+    assert str(music.path) == "add(Radio.Power)"
 
 
 def test_auto_states_of_which_one_removes_the_other_are_not_tied() -> None:
@@ -584,6 +616,16 @@ def test_a_guard_that_is_removed_itself_leaves_nothing_to_a_second_round() -> No
         Storm = Slow.Storm.extend(remove=Slow.Guard)
 
     assert not check(Quick)
+
+
+def test_a_change_that_several_sets_wait_for_is_told_once() -> None:
+    """That with the shortest path."""
+
+    class Beside(Slow):
+        Other = State()
+
+    (found,) = check(Beside).of("unstable-auto")
+    assert found.path.active == (Beside.Go, Beside.Storm)
 
 
 def test_an_engine_reports_the_same_instability() -> None:
@@ -758,3 +800,30 @@ KINDS = ("contradictory-requires", "never-active", "never-leaves", "dead-end", "
 def test_findings_are_those_of_the_definitions_as_a_property(data: st.DataObject) -> None:
     """Over random schemas: none is missing, none is wrong, and each path shows on an engine what it says."""
     check_against(data.draw(schemas(2, 5)))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4), st.sampled_from(["remove", "remove", "remove", "require"])),
+        max_size=14,
+        unique_by=lambda one: one[:2],
+    )
+)
+def test_findings_among_many_auto_states_are_those_of_the_definitions_as_a_property(
+    relations: list[tuple[int, int, str]],
+) -> None:
+    """Where options exclude each other in all ways: here ties and second rounds are frequent."""
+    states: dict[str, StateForm] = {name: {"auto": True} for name in "ABCDE"} | {"Go": {}}
+    for source, target, relation in relations:
+        if source != target:
+            states["ABCDE"[source]].setdefault(relation, []).append("ABCDE"[target])  # type: ignore[misc]
+    check_against(states)
+
+
+def test_who_would_not_come_if_declared_first_is_not_tied_though_others_change() -> None:
+    """F alters who is left out of a circle, and stays out itself: no tie of F with D, which is out then."""
+    removes = {"A": "BCG", "B": "F", "C": "AE", "D": "CF", "E": "A", "F": "DG", "G": ""}
+    states: dict[str, StateForm] = {name: {"auto": True, "remove": list(others)} for name, others in removes.items()}
+    states["A"]["require"] = ["D"]
+    states["Go"] = {}
+    assert "auto-tie" not in check_against(states)

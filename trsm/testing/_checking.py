@@ -532,7 +532,7 @@ class _Checker:
                 if all(losers.get(winner, 0) >> loser & 1 for winner in members(winners)):
                     continue  # told, or nobody who came is in its way
                 otherwise = first(loser)(passing)
-                for winner in members(winners & ~otherwise if otherwise >> loser & 1 else 0):
+                for winner in members(winners if otherwise >> loser & 1 else 0):
                     losers[winner] = losers.get(winner, 0) | 1 << loser
                     paths.setdefault(winner, graph.path_along(node, move))
         for winner, path in paths.items():
@@ -599,7 +599,7 @@ class _Checker:
             f"{self.states[state]} and {_listed(rivals)} exclude each other, and the first round decides for "
             f"{_listed(rivals)}, which {self.states[state]} removes once it is there"
             for state in members(after & ~active)
-            if (rivals := self.named(self.tables.remove[state] & came & ~after))
+            if (rivals := self.named(self.tables.remove[state] & came))
         ]
         return self.finding(
             "unstable-auto",
