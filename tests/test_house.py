@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 KERNEL = "trsm._core"
+COMMAND = "trsm.__main__"
 THIRD_PARTIES = {"trio", "attrs", "outcome"}
 NO_KERNEL_MODULES = {
     "asyncio",
@@ -35,10 +37,12 @@ NO_KERNEL_MODULES = {
 
 
 def ring(module: str) -> int:
-    """Return the ring of a module: 0 kernel, 1 shell, 2 satellites and the door."""
+    """Return the ring of a module: 0 kernel, 1 shell, 2 satellites, the command and the door."""
+    if module in ("trsm", COMMAND):
+        return 2
     if module.startswith(KERNEL):
         return 0
-    return 1 if module != "trsm" and module.split(".")[1].startswith("_") else 2
+    return 1 if module.split(".")[1].startswith("_") else 2
 
 
 def imports(module: str) -> Iterator[str]:
@@ -70,11 +74,40 @@ def test_imports_go_inward_only(module: str) -> None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if ring(name) == 2 and name != "trsm"])
 def test_satellites_use_public_doors_only(module: str) -> None:
-    """A satellite imports the package root and its own parts: nothing private, and no other satellite."""
+    """A satellite imports the package root and its own parts: nothing private, and no other satellite.
+
+    The command opens the doors of satellites too.
+    """
     mine = ".".join(module.split(".")[:2])
     for imported in imports(module):
         if imported in MODULES:
-            assert imported == "trsm" or imported.startswith(mine), f"{module} imports {imported}"
+            is_door = module == COMMAND and ring(imported) == 2 and "._" not in imported
+            assert imported == "trsm" or imported.startswith(mine) or is_door, f"{module} imports {imported}"
+
+
+def defines(source: str, name: str) -> bool:
+    """Return whether some class in a source has an attribute or a method of this name."""
+    return re.search(rf"\bself\.{name}\b|\bdef {name}\(|^    {name}\b|\"{name}\"", source, re.MULTILINE) is not None
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if ring(name) == 2 and name != "trsm"])
+def test_satellites_look_into_nothing_that_is_not_theirs(module: str) -> None:
+    """An attribute with a leading underscore is one of theirs, and not one that machines, states or schemas have too.
+
+    What is private to trio is isolated in one module, which has a test of its own.
+    """
+    if module == "trsm.testing._seeding":
+        return
+    mine = ".".join(module.split(".")[:2])
+    own = "\n".join(path.read_text() for name, path in MODULES.items() if name.startswith(mine))
+    inner = "\n".join(path.read_text() for name, path in MODULES.items() if ring(name) < 2)
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if not isinstance(node, ast.Attribute) or not re.fullmatch(r"_[a-z]\w*", node.attr):
+            continue
+        if not isinstance(node.value, ast.Name) or node.value.id not in {"self", "cls", "sys"}:
+            where = f"{module}:{node.lineno} looks into {ast.unparse(node)}"
+            assert defines(own, node.attr), where
+            assert not defines(inner, node.attr), f"{where}, which an inner ring has too"
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if ring(name) == 0])

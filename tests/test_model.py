@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model import enumerate3, strategies
@@ -17,6 +17,7 @@ from model.consensus import NOTHING, Kind, Names, StateForm, States, Verdict, is
 from model.laws import LAWS, Law, check_laws
 from model.machine import ModelMachine, Step, handler_order
 from model.reasons import check_reason, guarding, reasons
+from proof import examples
 
 CONFORMANCE = Path(__file__).parent / "conformance"
 CASES = {"relations": 500, "negotiation": 300, "decided": 160, "extended": 200, "corners": 162}
@@ -60,21 +61,21 @@ def test_the_model_passes_the_conformance_case(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @given(situation=strategies.situations())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_the_law_holds_of_the_model(law: Law, situation: Situation) -> None:
     """Each law of section 4 holds of random mutations on random schemas."""
     law(*situation, decide)
 
 
 @given(situation=strategies.situations())
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_every_loss_has_a_true_reason(situation: Situation) -> None:
     """The first true reason of every lost state exists, and the checker confirms it."""
     check_reasons(*situation, verdict(*situation))
 
 
 @given(situation=strategies.situations())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_a_false_reason_is_found_out(situation: Situation) -> None:
     """The checker takes no reason but the first true one, with a state that it is true of."""
     states, active, kind, called, dropped = situation
@@ -90,7 +91,7 @@ def test_a_false_reason_is_found_out(situation: Situation) -> None:
 
 
 @given(life=strategies.lives())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_life_keeps_relations_and_ticks(life: tuple[States, list[list[str]], list[Step]]) -> None:
     """After every step the active set is valid, no tick fell, odd is active, and a canceled step moved nothing."""
     states, refuse, steps = life
@@ -106,7 +107,7 @@ def test_a_life_keeps_relations_and_ticks(life: tuple[States, list[list[str]], l
 
 
 @given(states=strategies.schemas(), data=st.data())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_random_schemas_are_without_contradiction(states: dict[str, StateForm], data: st.DataObject) -> None:
     """What the strategies make would be accepted as a schema, and its active sets are valid."""
     for name, form in states.items():
@@ -153,7 +154,8 @@ def test_three_states_are_as_many_as_promised() -> None:
     enumerate3.assert_the_figures()
 
 
-def test_a_sample_of_three_states_keeps_every_law() -> None:
+@pytest.mark.promise(26)
+def test_a_sample_of_three_states_keeps_every_law(figure: Callable[..., None]) -> None:
     """Every law and every reason, on 1,000 of the runs of promise P26, always the same ones."""
     random = Random(26)
     chosen = set(random.sample(range(enumerate3.RUNS), 1_000))
@@ -161,6 +163,7 @@ def test_a_sample_of_three_states_keeps_every_law() -> None:
         if number in chosen:
             check_laws(*run, decide)
             check_reasons(*run, verdict(*run))
+    figure(26, consensus_runs=len(chosen))
 
 
 def test_a_set_that_is_empty_or_a_round_without_autos_changes_nothing() -> None:

@@ -28,11 +28,12 @@ from trsm._core._logging import LogTracer
 from trsm._core._mutation import Canceled, Executed, Queued, QueuedMutation, Result
 from trsm._core._reasons import Explanation, Reason
 from trsm._core._schema import Schema
+from trsm._core._sets import Consensus
 from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State, StateRelations
 from trsm._core._ticks import Ticks
-from trsm._core._tracing import Observed, Tracer
-from trsm._machine import Machine, Transition, Transitions
+from trsm._core._tracing import Observed, Saboteur, Tracer, tracing
+from trsm._machine import InUse, Machine, Transition, Transitions
 from trsm._opening import open_machine
 from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
 from trsm._retry import retry
@@ -44,12 +45,14 @@ __all__ = [
     "BufferFull",
     "Call",
     "Canceled",
+    "Consensus",
     "Engine",
     "ErrorState",
     "Executed",
     "Explanation",
     "Group",
     "HandlerError",
+    "InUse",
     "LogTracer",
     "Machine",
     "MachineClosed",
@@ -66,6 +69,7 @@ __all__ = [
     "Reason",
     "RestoredError",
     "Result",
+    "Saboteur",
     "Schema",
     "SchemaError",
     "SnapshotError",
@@ -86,6 +90,7 @@ __all__ = [
     "open_machine",
     "pipe",
     "retry",
+    "tracing",
     "wait_all",
     "wait_any",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from threading import get_ident
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast, get_args
 
+import attrs
 import trio
 
 from trsm._core._bits import members, union
@@ -29,6 +30,7 @@ from trsm._timers import Timers
 from trsm._waiters import (
     ANY,
     CLOSED,
+    PIPES,
     QUEUE,
     Buffer,
     Condition,
@@ -76,6 +78,25 @@ class Transitions(Buffer[Transition]):
     """
 
     __slots__ = ()
+
+
+@attrs.frozen
+class InUse:
+    """What a machine holds, counted: false if that is nothing. A picture; it does not follow the machine."""
+
+    tasks: int
+    """Tasks of states and of ``start_soon`` that have not ended: run, wait for their predecessor, or clean up."""
+    waiters: int
+    """Waiters, ``watch()`` and ``transitions()`` that have not ended and that somebody still holds."""
+    scopes: int
+    """``while_active`` and ``while_inactive`` scopes that were entered, and neither left nor cancelled."""
+    children: int
+    """Child machines that have not ended."""
+    queued: int
+    """Mutations that wait for their turn."""
+
+    def __bool__(self) -> bool:
+        return any(attrs.astuple(self))
 
 
 class Machine(Performer):
@@ -610,6 +631,32 @@ class Machine(Performer):
 
     # ---- Looking at it ----------------------------------------------------------------------------------------------
 
+    @property
+    def in_use(self) -> InUse:
+        """What it holds now, counted: tasks, waiters, scopes, children, and what is queued.
+
+        Once ``when_closed()`` has ended all of it is 0. Reading raises `WrongThread` in another thread.
+
+        Example::
+
+            assert not machine.in_use, machine.describe()
+        """
+        self._check_thread("in_use", is_read=True)
+        children = self._children or {}
+        return InUse(
+            tasks=self._task_count - sum(child._is_started for child in children),  # they are joined as tasks are
+            waiters=self._waiter_count(),
+            scopes=sum(map(len, (self._scopes or {}).values())),
+            children=len(children),
+            queued=len(self._waiting()),
+        )
+
+    def _waiter_count(self) -> int:
+        subscriptions = self._subscriptions
+        if subscriptions is None:
+            return 0
+        return len(subscriptions.of([key for key in subscriptions.tables if key != PIPES]))
+
     def _described(self) -> list[str]:
         lines = super()._described()
         names = self._definition.relations.names
@@ -632,7 +679,7 @@ class Machine(Performer):
             f"while_{'in' if ends_active else ''}active({names[number]}) {len(some)}"
             for (number, ends_active), some in sorted((self._scopes or {}).items(), key=lambda item: item[0])
         ]
-        waiters = 0 if self._subscriptions is None else len(self._subscriptions.observers())  # streams too, no pipes
+        waiters = self._waiter_count()
         children = [repr(child.id) for child in self._children or ()]
         more = f", … {len(children) - 5} more" if len(children) > 5 else ""
         for title, words in (

@@ -358,6 +358,7 @@ class Performer(Engine):
                     error: BaseException | None = None
                     try:
                         self._announce(Tracer.task_started, began, label)
+                        self._sabotage(began, label, "task")
                         await unprotected(function(*args))
                     except BaseException as raised:
                         error = raised
@@ -389,8 +390,9 @@ class Performer(Engine):
         self._context.run(functools.partial(self._nursery.start_soon, run, name=f"{self.id}: {name}"))
 
     def _task_begins(self, activation: Activation) -> None:
-        """Tell tracers that a task begins to run."""
+        """Tell tracers that a task begins to run; a saboteur may fail it."""
         self._announce(Tracer.task_started, activation.transition, activation.handler.name)
+        self._sabotage(activation.transition, activation.handler.name, "task")
 
     def _task_is_over(self, activation: Activation, error: BaseException | None) -> None:
         """Tell tracers that the user's code of a task has ended."""

@@ -5,7 +5,7 @@ About ten minutes on one core. Run it with ``-s``, or not: progress is printed e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from time import perf_counter
 
 import pytest
@@ -95,7 +95,10 @@ def runs_of(states: States) -> Iterator[tuple[Names, Kind, Names, Names]]:
             yield active, kind, called, dropped
 
 
-def test_every_run_is_decided_as_the_model_does(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.promise(26)
+def test_every_run_is_decided_as_the_model_does(
+    capsys: pytest.CaptureFixture[str], figure: Callable[..., None]
+) -> None:
     """All 995,316 runs of the 15,625 schemas have the same verdict, field by field."""
     progress = Progress(capsys, "against the model")
     schemas = 0
@@ -105,6 +108,7 @@ def test_every_run_is_decided_as_the_model_does(capsys: pytest.CaptureFixture[st
             assert_same(states, active, kind, called, dropped)
             progress()
     assert (schemas, progress.runs) == (enumerate3.SCHEMAS, enumerate3.RUNS)
+    figure(26, consensus_runs=progress.runs)
 
 
 def test_every_automatic_round_is_decided_as_the_model_does(capsys: pytest.CaptureFixture[str]) -> None:

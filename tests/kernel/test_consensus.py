@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import model.consensus as slow
@@ -24,6 +25,7 @@ from kernel.fuzz import differs, random_situation
 from model import enumerate3, strategies
 from model.consensus import NOTHING, Names, StateForm, States
 from model.laws import LAWS, Law
+from proof import examples
 from trsm._core import _consensus
 from trsm._core._consensus import Kind, Request, decide
 
@@ -60,14 +62,14 @@ def error_situations(draw: st.DrawFn) -> ErrorSituation:
 
 
 @given(situation=situations())
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_random_situations_are_decided_as_the_model_does(situation: Situation) -> None:
     """Every field that both verdicts have is the same."""
     assert_same(*situation)
 
 
 @given(situation=error_situations())
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_random_error_mutations_are_decided_as_an_add_by_the_model(situation: ErrorSituation) -> None:
     """An error mutation is an `add` whose called states add the seeds too."""
     assert_same_error(*situation)
@@ -81,19 +83,22 @@ def test_dense_contests_are_decided_as_the_model_does(seed: int) -> None:
         assert differs(random_situation(random)) is None
 
 
-def test_a_sample_of_three_states_is_decided_as_the_model_does() -> None:
+@pytest.mark.promise(26)
+def test_a_sample_of_three_states_is_decided_as_the_model_does(figure: Callable[..., None]) -> None:
     """Every run of 300 of the 15,625 schemas, always the same ones, the automatic round included."""
     for states in Random(26).sample(list(enumerate3.schemas()), 300):
         for active in enumerate3.valid_active_sets(states):
             for kind, called, dropped in enumerate3.mutations():
                 assert_same(states, active, kind, called, dropped)
+                figure(26, consensus_runs=1)
             automatic = {name: StateForm(**form, auto=True) for name, form in states.items()}
             assert_same(automatic, active, "auto")
 
 
+@pytest.mark.promise(2, 21)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @given(situation=strategies.situations())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_the_law_holds_of_the_kernel(
     law: Law, situation: tuple[dict[str, StateForm], Names, slow.Kind, Names, Names]
 ) -> None:
@@ -101,6 +106,7 @@ def test_the_law_holds_of_the_kernel(
     law(*situation, kernel)
 
 
+@pytest.mark.promise(2, 21)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_the_law_holds_of_the_kernel_in_dense_contests(law: Law) -> None:
     """Each law of section 4 holds where half of the mutations are contests."""
@@ -110,7 +116,7 @@ def test_the_law_holds_of_the_kernel_in_dense_contests(law: Law) -> None:
 
 
 @given(situation=situations(), before=st.integers(0, 100), after=st.integers(0, 100))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_states_that_have_nothing_to_do_with_it_change_nothing(situation: Situation, before: int, after: int) -> None:
     """A verdict is the same in a schema of any size, also beyond the bits of a machine word."""
     states, *rest = situation
@@ -142,7 +148,10 @@ def passes_of(states: States, active: Names, request: Request, monkeypatch: pyte
     return passes
 
 
-def test_no_verdict_takes_more_passes_than_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise(3)
+def test_no_verdict_takes_more_passes_than_promised(
+    monkeypatch: pytest.MonkeyPatch, figure: Callable[..., None]
+) -> None:
     """At most (options + 1) × (candidates + 1) passes, also in dense contests."""
     random = Random(4)
     most = 0
@@ -150,9 +159,11 @@ def test_no_verdict_takes_more_passes_than_promised(monkeypatch: pytest.MonkeyPa
         states, active, kind, called, dropped, barred, _ = random_situation(random)
         request = request_of(compiled(states), kind, called, dropped, barred)
         most = max(most, passes_of(states, active, request, monkeypatch))
+        figure(3, contests=1)
     assert most > 10
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("size", [*range(3, 12, 2), 41])
 def test_a_circle_of_options_that_remove_each_other_takes_no_more_passes_than_promised(
     monkeypatch: pytest.MonkeyPatch, size: int
@@ -167,7 +178,7 @@ def test_a_circle_of_options_that_remove_each_other_takes_no_more_passes_than_pr
 
 
 @given(situation=situations())
-@settings(max_examples=250, deadline=None)
+@examples(250)
 def test_a_contest_is_made_only_when_something_does_not_fit(situation: Situation) -> None:
     """When no candidates exclude each other and no requirement is missing, one pass of bit operations answers."""
     states, active, kind, called, dropped, barred = situation
@@ -190,7 +201,7 @@ def test_a_contest_is_made_only_when_something_does_not_fit(situation: Situation
 
 
 @given(situation=situations())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_closing_takes_everything_out(situation: Situation) -> None:
     """The last mutation is accepted whatever is active, latched or not, and its target is empty."""
     states, active, *_ = situation
@@ -200,7 +211,7 @@ def test_closing_takes_everything_out(situation: Situation) -> None:
 
 
 @given(states=strategies.schemas(), data=st.data())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_removal_after_a_fault_is_decided_as_a_remove(states: dict[str, StateForm], data: st.DataObject) -> None:
     """What a fault brings differs from a `remove` only in what comes after the verdict."""
     active = data.draw(strategies.active_sets(states))

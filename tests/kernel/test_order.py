@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.adapter import compiled, mask_of
 from model import strategies
 from model.consensus import StateForm
 from model.machine import handler_order as slow_order
+from proof import examples
 from trsm._core._bits import gather, members, transpose, union
 from trsm._core._order import cycle, handler_order
 
@@ -72,7 +73,7 @@ def reachable(graph: list[set[int]], start: int) -> set[int]:
 
 
 @given(graph=graphs())
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_a_circle_is_found_exactly_if_there_is_one(graph: list[set[int]]) -> None:
     """What is found is a circle, each node pointing to the next and the last to the first, none twice."""
     found = cycle(tuple(map(mask, graph)))
@@ -98,7 +99,7 @@ def test_a_long_chain_has_no_circle_and_overflows_nothing() -> None:
 
 
 @given(states=strategies.schemas())
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_handlers_of_random_schemas_run_in_the_order_of_the_model(states: dict[str, StateForm]) -> None:
     """The order is the one that the design's words give, circles of requirements included."""
     relations = compiled(states)
@@ -107,7 +108,7 @@ def test_handlers_of_random_schemas_run_in_the_order_of_the_model(states: dict[s
 
 
 @given(states=strategies.schemas(), data=st.data())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_set_of_states_in_the_order_in_which_they_enter(states: dict[str, StateForm], data: st.DataObject) -> None:
     """The members of a set come in the one order of the schema, and their names in declaration order."""
     these = data.draw(strategies.some_names(states, 0))

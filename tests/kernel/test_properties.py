@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from kernel.adapter import compiled, mask_of
@@ -112,6 +113,7 @@ def asked_of(step: Step, active: Names) -> tuple[ModelKind, Names, Names]:
     return ("remove", NOTHING, called) if kind == "remove" else (kind, called, NOTHING)
 
 
+@pytest.mark.promise(6, 7)
 @given(life=strategies.lives())
 def test_property_a_random_life_is_that_of_the_model(life: tuple[States, list[list[str]], list[Step]]) -> None:
     """Result, active set, ticks, who is asked and whose final handlers run, in order: as the model says (P6, P7)."""
@@ -131,8 +133,11 @@ def test_property_a_random_life_is_that_of_the_model(life: tuple[States, list[li
         assert transition.after == engine.ticks
 
 
+@pytest.mark.promise(4)
 @given(situation=strategies.situations())
-def test_property_every_reason_is_confirmed_by_the_independent_checker(situation: Situation) -> None:
+def test_property_every_reason_is_confirmed_by_the_independent_checker(
+    situation: Situation, figure: Callable[..., None]
+) -> None:
     """Each reason that is given is the first true one, and every lost state has one (P4).
 
     The text names them all; that of a refused mutation those who make it fail: the called that exclude one another or
@@ -149,6 +154,7 @@ def test_property_every_reason_is_confirmed_by_the_independent_checker(situation
         message = check_reason(states, active, kind, called, dropped, decided, reason.state, reason.kind, reason.by)
         assert message is None
         assert not explanation or reason.state in explanation.text
+        figure(4, reasons=1)
     assert all(f"{name} cannot " in explanation.text for name in failing(states, active, called, dropped, decided))
     lost = ((decided.incumbents | set(decided.options) | decided.called) - decided.found) - dropped
     assert {reason.state for reason in explanation.reasons} >= lost
@@ -277,17 +283,21 @@ def check_sentence(sentence: str, situation: Situation) -> None:
             assert match[1] in active & decided.standing_incumbents - found
 
 
+@pytest.mark.promise(4)
 @given(situation=strategies.situations())
-def test_property_every_sentence_of_an_explanation_is_true(situation: Situation) -> None:
+def test_property_every_sentence_of_an_explanation_is_true(situation: Situation, figure: Callable[..., None]) -> None:
     """Not only the reasons: whatever is told of causes of causes (P4)."""
-    check_sentences(situation)
+    figure(4, sentences=check_sentences(situation))
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("seed", range(4))
-def test_every_sentence_is_true_in_dense_contests(seed: int) -> None:
+def test_every_sentence_is_true_in_dense_contests(seed: int, figure: Callable[..., None]) -> None:
     """The same where removes are so many that hardly anything fits."""
     random = Random(seed)
-    assert sum(check_sentences(random_situation(random)[:5]) for _ in range(150)) > 100
+    sentences = sum(check_sentences(random_situation(random)[:5]) for _ in range(150))
+    assert sentences > 100
+    figure(4, sentences=sentences)
 
 
 def check_sentences(situation: Situation) -> int:
@@ -308,9 +318,12 @@ def check_sentences(situation: Situation) -> int:
 # ---- Reasons on a live engine ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(4)
 @given(life=strategies.lives(largest=7))
 @FEWER
-def test_property_a_live_engine_gives_true_reasons(life: tuple[States, list[list[str]], list[Step]]) -> None:
+def test_property_a_live_engine_gives_true_reasons(
+    life: tuple[States, list[list[str]], list[Step]], figure: Callable[..., None]
+) -> None:
     """Whether relations or a handler refuse: every reason is confirmed, and a canceled result tells the same later."""
     states, refuse, steps = life
     schema = defined(states)
@@ -338,6 +351,7 @@ def test_property_a_live_engine_gives_true_reasons(life: tuple[States, list[list
                 states, active, kind, called, dropped, decided, reason.state, reason.kind, by, refused=names
             )
             assert message is None
+        figure(4, reasons=len(explanation.reasons))
         reasoned = {reason.state for reason in explanation.reasons}
         lost = (decided.incumbents | set(decided.options) | decided.called) - decided.found - dropped
         assert reasoned >= lost | names
@@ -357,10 +371,11 @@ def test_property_a_live_engine_gives_true_reasons(life: tuple[States, list[list
         assert result.reason == text
 
 
+@pytest.mark.promise(4)
 @given(life=strategies.lives(largest=7), data=st.data())
 @FEWER
 def test_property_the_automatic_round_has_true_reasons(
-    life: tuple[States, list[list[str]], list[Step]], data: st.DataObject
+    life: tuple[States, list[list[str]], list[Step]], data: st.DataObject, figure: Callable[..., None]
 ) -> None:
     """Whoever the round, with any states barred, leaves out, has a reason that the independent checker confirms."""
     states, refuse, steps = life
@@ -381,6 +396,7 @@ def test_property_the_automatic_round_has_true_reasons(
             assert message is None
         lost = (decided.incumbents | decided.options.keys()) - decided.found
         assert {reason.state for reason in explanation.reasons} == lost
+        figure(4, reasons=len(lost))
 
 
 class Unstable(Tracer):
@@ -410,10 +426,11 @@ class Rounds(ModelMachine):
         self.second = decided.target ^ self.active
 
 
+@pytest.mark.promise(19)
 @given(life=strategies.lives(largest=7))
 @FEWER
 def test_property_what_a_second_automatic_round_would_change_is_reported(
-    life: tuple[States, list[list[str]], list[Step]],
+    life: tuple[States, list[list[str]], list[Step]], figure: Callable[..., None]
 ) -> None:
     """It is told to tracers, once, and nothing else is: not what was refused, nor where no round ran (P19)."""
     states, refuse, steps = life
@@ -426,6 +443,7 @@ def test_property_what_a_second_automatic_round_would_change_is_reported(
         mutate(engine, schema, step)
         model.step(step)
         assert tracer.told == ([set(model.second)] if model.second else [])
+        figure(19, rounds=1, unstable=len(tracer.told))
 
 
 # ---- The queue ------------------------------------------------------------------------------------------------------
@@ -573,10 +591,11 @@ def ended(result: Result | str) -> str:
     return "executed" if result.executed else "canceled"
 
 
+@pytest.mark.promise(15, 17)
 @given(life=busy_lives())
 @FEWER
 def test_property_queued_mutations_end_as_those_of_the_model(
-    life: tuple[States, list[list[str]], dict[Handler, list[Order]], list[Step], int],
+    life: tuple[States, list[list[str]], dict[Handler, list[Order]], list[Step], int], figure: Callable[..., None]
 ) -> None:
     """Order, folding, `first`, toggles, scopes, a full queue: as in the model, and each ends in one way (P15, P17)."""
     states, refuse, script, steps, queue_limit = life
@@ -592,6 +611,7 @@ def test_property_queued_mutations_end_as_those_of_the_model(
     assert [ended(result) for result in handlers.results] == [
         ticket if isinstance(ticket, str) else ticket.outcome for ticket in model.results
     ]
+    figure(15, mutations=len(steps) + len(model.results))
     for number, ticket in enumerate(model.results):  # a folded one shares the result of the one before it
         for other, earlier in enumerate(model.results[:number]):
             if not isinstance(ticket, str):
@@ -623,10 +643,11 @@ def snapshot(engine: Watched, handlers: Everything) -> tuple[object, ...]:
     return engine.ticks, engine.active_states, last, last.tick, tuple(handlers.finals), tuple(engine.told), engine.error
 
 
+@pytest.mark.promise(5)
 @given(life=strategies.lives(largest=7))
 @FEWER
 def test_property_a_canceled_mutation_moves_no_tick_and_tells_nobody(
-    life: tuple[States, list[list[str]], list[Step]],
+    life: tuple[States, list[list[str]], list[Step]], figure: Callable[..., None]
 ) -> None:
     """Ticks, active states, last transition and handlers are those before it; the shell hears nothing (P5)."""
     states, refuse, steps = life
@@ -637,8 +658,10 @@ def test_property_a_canceled_mutation_moves_no_tick_and_tells_nobody(
         before = snapshot(engine, handlers)
         result = mutate(engine, schema, step)
         assert (snapshot(engine, handlers) == before) == (result == "canceled")
+        figure(5, canceled_mutations=result == "canceled")
 
 
+@pytest.mark.promise(6, 7)
 @given(life=busy_lives())
 @FEWER
 def test_property_each_transition_moves_ticks_and_runs_handlers_as_promised(
@@ -683,6 +706,7 @@ def faulty_lives(draw: st.DrawFn) -> tuple[dict[str, StateForm], list[tuple[str,
     return states, draw(st.lists(st.sampled_from(places), min_size=1, max_size=4, unique=True)), steps
 
 
+@pytest.mark.promise(1, 8, 9)
 @given(life=faulty_lives(), handled=st.booleans())
 def test_property_relations_hold_after_any_fault(
     life: tuple[States, list[tuple[str, str]], list[Step]], handled: bool
@@ -727,5 +751,12 @@ def test_property_relations_hold_after_any_fault(
 def test_the_properties_fail_on_a_planted_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """A consensus that forgets requirements is found out."""
     monkeypatch.setattr("trsm._core._consensus._Contest._pass", lambda self, candidates, assumed: candidates)
+    inner = test_property_every_reason_is_confirmed_by_the_independent_checker.hypothesis.inner_test
+
+    @settings(phases=[Phase.generate], database=None)  # to shrink it would take most of this suite's time
+    @given(situation=strategies.situations())
+    def found_out(situation: Situation) -> None:
+        inner(situation=situation, figure=lambda promise, **figures: None)
+
     with pytest.raises(BaseException):  # an AssertionError, alone or in a group of several
-        test_property_every_reason_is_confirmed_by_the_independent_checker()
+        found_out()

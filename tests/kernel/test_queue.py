@@ -445,7 +445,8 @@ LETTERS: tuple[tuple[str, State[..., object]], ...] = (
 )
 
 
-def test_every_word_of_add_and_remove_ends_as_if_nothing_were_folded() -> None:
+@pytest.mark.promise(17)
+def test_every_word_of_add_and_remove_ends_as_if_nothing_were_folded(figure: Callable[..., None]) -> None:
     """All words up to length 6 from a handler: the same ticks, in the same order, as one call after the other (P17)."""
     word: tuple[tuple[str, State[..., object]], ...] = ()
 
@@ -471,6 +472,7 @@ def test_every_word_of_add_and_remove_ends_as_if_nothing_were_folded() -> None:
             plain.engine.set(Lamp.C)
             words += 1
     assert words == sum(4**length for length in range(7))
+    figure(17, words=words)
 
 
 # ---- A scope --------------------------------------------------------------------------------------------------------
@@ -594,7 +596,8 @@ def test_a_queue_full_that_nobody_catches_is_a_fault_of_the_handler() -> None:
     assert script.engine.active_states == (Lamp.A, Lamp.Error)
 
 
-def test_a_flood_ends_in_results_that_add_up() -> None:
+@pytest.mark.promise(16)
+def test_a_flood_ends_in_results_that_add_up(figure: Callable[..., None]) -> None:
     """A hundred thousand from a handler: accepted ones all ran, every other one was an error at the call (P16)."""
     accepted: list[Result] = []
     refused = 0
@@ -612,6 +615,7 @@ def test_a_flood_ends_in_results_that_add_up() -> None:
     assert len(accepted) == 5000 and refused == 95_000
     assert all(result.executed for result in accepted)
     assert script.engine.tick(Lamp.A) == 5000
+    figure(16, mutations=100_000)
 
 
 FEEDS: dict[str, tuple[object, Callable[[Engine], object], Callable[[Engine], object], str]] = {
@@ -624,8 +628,9 @@ FEEDS: dict[str, tuple[object, Callable[[Engine], object], Callable[[Engine], ob
 """Which handler feeds itself, how, what starts it, and which states go round."""
 
 
+@pytest.mark.promise(24)
 @pytest.mark.parametrize("feed", FEEDS)
-def test_handlers_that_feed_themselves_end_in_not_settled(feed: str) -> None:
+def test_handlers_that_feed_themselves_end_in_not_settled(feed: str, figure: Callable[..., None]) -> None:
     """After ``drain_limit`` transitions; what is queued is canceled, and the states that went round are named (P24)."""
     mark, act, start, names = FEEDS[feed]
     results: list[Result] = []
@@ -652,9 +657,11 @@ def test_handlers_that_feed_themselves_end_in_not_settled(feed: str) -> None:
         assert result.outcome.reason == "machine 'loop' did not settle within 500 transitions"
     assert all(result.executed or result.canceled for result in results)
     assert engine.error is None and not engine.closed  # the bare engine goes on
+    figure(24, drains=1)
 
 
-def test_an_error_that_feeds_itself_ends_in_not_settled() -> None:
+@pytest.mark.promise(24)
+def test_an_error_that_feeds_itself_ends_in_not_settled(figure: Callable[..., None]) -> None:
     """The error that waits is unhandled, and its result says that it was canceled."""
     results: list[Result] = []
 
@@ -671,6 +678,7 @@ def test_an_error_that_feeds_itself_ends_in_not_settled() -> None:
     assert engine.last_transition.tick == 20
     assert [result.executed for result in results] == [True] * 19 + [False]
     assert results[-1].canceled and "did not settle within 20 transitions" in repr(results[-1])
+    figure(24, drains=1)
 
 
 def test_as_many_transitions_as_the_limit_allows_are_fine() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ def live(trial: Trial, steps: Steps) -> tuple[Engine, list[BaseException]]:
     return engine, unhandled
 
 
+@pytest.mark.promise(1, 6, 8, 9)
 @settings(max_examples=settings.default.max_examples // 2)  # a sweep each
 @given(data=st.data(), shape=shapes(), make=st.sampled_from(MAKERS), gap=st.integers(0, 4))
 def test_property_relations_hold_and_no_error_is_lost_whichever_handler_raises(
@@ -55,6 +57,7 @@ def test_property_relations_hold_and_no_error_is_lost_whichever_handler_raises(
         number += 1
 
 
+@pytest.mark.promise(9)
 @settings(max_examples=settings.default.max_examples // 2)  # a sweep each
 @given(data=st.data(), shape=shapes())
 def test_property_what_is_no_exception_ends_every_state_whichever_handler_raises(

@@ -618,6 +618,7 @@ async def live(trial: Trial, steps: list[tuple[str, tuple[State[..., object], ..
     trial.check_diary(unhandled)
 
 
+@pytest.mark.promise(8, 9)
 @settings(max_examples=settings.default.max_examples // 5)  # a sweep each
 @given(data=st.data(), shape=shapes(), make=st.sampled_from(MAKERS))
 def test_property_a_machine_loses_no_error_and_wakes_its_waiters_whichever_handler_raises(

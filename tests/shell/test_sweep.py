@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from sweep import DISTURBANCES, Disturbance, Fault, Program, Trial, repeatable
 from trio._core import _run
 
 import trsm
+from proof import scaled
 from trsm import ErrorState, Machine, MachineClosed, Schema, State, Transition, Waiter
 
 PROGRAMS: list[Program] = []
-SEEDS = int(os.environ.get("TRSM_SEEDS", "1"))
+SEEDS = int(os.environ.get("TRSM_SEEDS", scaled(1, 10)))
 """How many orders of tasks every sweep tries."""
 
 
@@ -334,18 +336,33 @@ async def opened_in_a_task(trial: Trial) -> None:
         await trio.sleep(1)
 
 
+def promise_of(disturbance: Disturbance) -> int:
+    """Return which promise a disturbance proves: cancelling and closing, or exceptions and Ctrl-C."""
+    return 13 if disturbance in (sweep.CANCEL, sweep.CLOSE, sweep.CANCEL_CALL) else 14
+
+
+@pytest.mark.promise(13, 14, 20)
 @pytest.mark.parametrize("disturbance", [sweep.CANCEL, sweep.INTERRUPT, sweep.CLOSE, sweep.FAULT, sweep.STOP], ids=str)
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_program_disturbed_at_every_point(program: Program, disturbance: Disturbance) -> None:
+def test_program_disturbed_at_every_point(
+    program: Program, disturbance: Disturbance, figure: Callable[..., None]
+) -> None:
     """Relations and ticks hold, tasks are joined, waiters told, owed exits run; nothing is swallowed or told twice."""
-    assert sweep.sweep(program, disturbance, seeds=range(SEEDS)) > 5
+    points = sweep.sweep(program, disturbance, seeds=range(SEEDS))
+    assert points > 5
+    figure(promise_of(disturbance), points=points)
 
 
+@pytest.mark.promise(13, 14)
 @pytest.mark.parametrize("disturbance", [sweep.CANCEL_CALL, sweep.INTERRUPT_CALL], ids=str)
 @pytest.mark.parametrize("program", [tasks, errors, closed_by_a_handler], ids=lambda program: program.__name__)
-def test_program_disturbed_inside_every_call(program: Program, disturbance: Disturbance) -> None:
+def test_program_disturbed_inside_every_call(
+    program: Program, disturbance: Disturbance, figure: Callable[..., None]
+) -> None:
     """What comes from outside while a handler runs is met when the transition has ended, and the same holds."""
-    assert sweep.sweep(program, disturbance, seeds=range(SEEDS)) > 5
+    points = sweep.sweep(program, disturbance, seeds=range(SEEDS))
+    assert points > 5
+    figure(promise_of(disturbance), points=points)
 
 
 # ---- The program of DESIGN section 1 --------------------------------------------------------------------------------
@@ -378,8 +395,11 @@ class FileHandlers:
             return hashlib.sha256(await self.path.read_bytes()).hexdigest()
 
 
+@pytest.mark.promise(13, 14, 20)
 @pytest.mark.parametrize("disturbance", DISTURBANCES, ids=str)
-def test_first_program_disturbed_at_every_point(tmp_path: Path, disturbance: Disturbance) -> None:
+def test_first_program_disturbed_at_every_point(
+    tmp_path: Path, disturbance: Disturbance, figure: Callable[..., None]
+) -> None:
     """The program of DESIGN section 1, on a real file, read in a real thread."""
     path = tmp_path / "file"
     path.write_bytes(b"content")
@@ -392,7 +412,9 @@ def test_first_program_disturbed_at_every_point(tmp_path: Path, disturbance: Dis
                 done = await machine.when(FileFlow.Processed)
             results.append(done.result)
 
-    assert sweep.sweep(first_program, disturbance, is_jumping=False) > 5
+    points = sweep.sweep(first_program, disturbance, is_jumping=False)
+    assert points > 5
+    figure(promise_of(disturbance), points=points)
     assert set(results) == {hashlib.sha256(b"content").hexdigest()}
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import pytest
 import trio
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -208,8 +209,11 @@ async def live(machine: Machine, site: Site, life: Iterable[Step]) -> None:
         site.check(machine)
 
 
-@given(steps(), st.booleans())
-async def test_property_tasks_belong_to_their_instance(life: list[Step], is_started: bool) -> None:
+@pytest.mark.promise(12, 20)
+@given(life=steps(), is_started=st.booleans())
+async def test_property_tasks_belong_to_their_instance(
+    life: list[Step], is_started: bool, figure: Callable[..., None]
+) -> None:
     """P12: whatever comes and goes, and however slowly tasks clean up, each step finds the tasks as promised."""
     site = Site()
     async with trsm.open_machine(Work) as root:
@@ -220,6 +224,7 @@ async def test_property_tasks_belong_to_their_instance(life: list[Step], is_star
         await wait_all_tasks_blocked()
         site.check_settled(machine)
         event(f"{min(site.activations // 10, 3)}0 activations or more")
+        figure(12, activations=site.activations)
         machine.close()
         assert all(run.how for run in site.runs), "closing cancels all"
         with trio.CancelScope(shield=True):
@@ -333,8 +338,11 @@ MUTATIONS = {
 }
 
 
-@given(st.lists(st.lists(st.sampled_from([*MUTATIONS, "checkpoint"]), max_size=12), min_size=1, max_size=4))
-async def test_property_nobody_sees_part_of_a_transition(programs: list[list[str]]) -> None:
+@pytest.mark.promise(18)
+@given(programs=st.lists(st.lists(st.sampled_from([*MUTATIONS, "checkpoint"]), max_size=12), min_size=1, max_size=4))
+async def test_property_nobody_sees_part_of_a_transition(
+    programs: list[list[str]], figure: Callable[..., None]
+) -> None:
     """P18: run to completion: who looks at any checkpoint, of any task, sees the machine settled."""
     handlers = LifeHandlers()
     seen = 0
@@ -369,6 +377,7 @@ async def test_property_nobody_sees_part_of_a_transition(programs: list[list[str
             trio.lowlevel.remove_instrument(sampler)
     assert sampler.errors == []
     assert sampler.samples > 0 and seen > 0
+    figure(18, looks=sampler.samples)
 
 
 def test_the_sampler_would_see_it() -> None:

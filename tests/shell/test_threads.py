@@ -91,6 +91,7 @@ READS: dict[str, Callable[[Machine], object]] = {
     "active_states": lambda machine: machine.active_states,
     "children": lambda machine: machine.children,
     "error": lambda machine: machine.error,
+    "in_use": lambda machine: machine.in_use,
     "last_transition": lambda machine: machine.last_transition,
     "queue": lambda machine: machine.queue,
     "ticks": lambda machine: machine.ticks,
@@ -123,6 +124,7 @@ def test_every_public_name_is_covered() -> None:
     assert names - properties == set(CALLS)
 
 
+@pytest.mark.promise(25)
 @pytest.mark.parametrize("name", sorted(CALLS))
 async def test_called_from_a_foreign_thread(name: str) -> None:
     """P25: a call from a foreign thread raises at once, says what to write, and changes nothing."""
@@ -147,6 +149,7 @@ async def test_called_from_a_foreign_thread(name: str) -> None:
             machine._errors = None  # it is unhandled on purpose
 
 
+@pytest.mark.promise(25)
 @pytest.mark.parametrize("name", sorted(READS))
 async def test_read_from_a_foreign_thread(name: str) -> None:
     """P25: what changes with transitions cannot be read in a foreign thread, where it might be half changed."""
@@ -182,7 +185,8 @@ async def test_what_may_be_read_anywhere() -> None:
         assert "<Machine 'job' (Idle:1)>" in seen
 
 
-async def test_ten_thousand_calls_from_a_foreign_thread() -> None:
+@pytest.mark.promise(25)
+async def test_ten_thousand_calls_from_a_foreign_thread(figure: Callable[..., None]) -> None:
     """P25: none of many calls gets through, while the machine works."""
     refused = 0
 
@@ -203,11 +207,13 @@ async def test_ten_thousand_calls_from_a_foreign_thread() -> None:
         assert refused == 10_000
         assert machine.tick(Job.Idle) == 100
         assert machine.tick(Job.Busy) == 0
+    figure(25, calls=refused)
 
 
 # ---- The ways in ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(25)
 async def test_from_thread_run_sync() -> None:
     """`trio.from_thread.run_sync` calls the machine in its own thread, and wakes who waits."""
 

@@ -244,18 +244,22 @@ async def cancel_very_many_waits(count: int) -> None:
             gc.enable()
 
 
+@pytest.mark.promise(11)
 async def test_cancelled_waits() -> None:
     """A cancelled await leaves no subscription, not even while the cancellation is handled, and no garbage."""
     await cancel_very_many_waits(1000)
 
 
-def test_very_many_cancelled_waits() -> None:
+@pytest.mark.promise(11)
+def test_very_many_cancelled_waits(figure: Callable[..., None]) -> None:
     """P11: a hundred thousand cancelled waits leave nothing; in a process of its own, which coverage does not slow."""
     code = "import trio; from shell.test_waiters import *; trio.run(cancel_very_many_waits, 100_000)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    figure(11, cancelled_waits=100_000)
 
 
+@pytest.mark.promise(23)
 async def test_waits_and_mutations_make_no_cyclic_garbage() -> None:
     """P23: waiting, waking, and waiting again makes no cyclic garbage, with the collector switched off."""
     async with trsm.open_machine(Net) as machine:
@@ -383,6 +387,7 @@ async def test_when_of_what_stays_where_a_fault_removes_another() -> None:
         assert machine.ticks.active_states == (Net.Ping, Net.ErrNet, Net.Error)
 
 
+@pytest.mark.promise(5)
 async def test_canceled_mutation_wakes_nobody() -> None:
     """P5: a mutation that is canceled moves no tick and wakes nobody."""
     async with trsm.open_machine(Net) as machine:

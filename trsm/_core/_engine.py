@@ -355,6 +355,7 @@ class Engine(Runner):
 
             machine.break_on(added=Link.Broken, call=lambda t: print(t.describe_cause()))
         """
+        self._check_may_change("break_on")
         comes, goes = _several(added), _several(removed)
         if not comes and not goes:
             raise MutationError("break_on() names no state: write added=…, removed=… or both")

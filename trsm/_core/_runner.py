@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType
-from typing import ClassVar, Concatenate, NoReturn, ParamSpec, cast
+from typing import Any, ClassVar, Concatenate, NoReturn, ParamSpec, cast
 
 import attrs
 
@@ -30,7 +30,7 @@ from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import Definition, Schema
 from trsm._core._source import CAUSE, Source, bounded, current_source
 from trsm._core._ticks import Journal, Ticks
-from trsm._core._tracing import Observed, Tracer
+from trsm._core._tracing import Observed, Saboteur, Tracer, with_tracers_of_context
 from trsm._core._transition import Transition
 
 P = ParamSpec("P")
@@ -140,7 +140,7 @@ class Runner:
         self._closing = False
         self._id: str | int = next(_numbers) if id is None else id
         self._limits = limits
-        self._tracers = tracers
+        self._tracers = with_tracers_of_context(tracers)
         self._tags = tags
         self._thread = get_ident()
         self._active = 0
@@ -173,7 +173,7 @@ class Runner:
         self._reference: weakref.ref[object] = weakref.ref(self)
         self._began: list[Transition | Record | None] | None = None
         """State -> the transition that began its present or last instance."""
-        if tracers:
+        if self._tracers:
             self._retable(table)
 
     @property
@@ -255,6 +255,7 @@ class Runner:
             error: BaseException | None = None
             start = time.perf_counter()
             try:
+                machine._sabotage(transition, handler.name, handler.kind)
                 return function(*args)
             except BaseException as raised:
                 error = raised
@@ -272,19 +273,29 @@ class Runner:
         """Tell every tracer. They may look, and not change; one that raises is detached."""
         self._tell(self._tracers, hook, *args, **kwargs)
 
+    def _sabotage(self, transition: Transition, handler: str, kind: str) -> None:
+        """Raise what a saboteur wants a handler or task to raise: the first that wants anything."""
+        for tracer in self._tracers:
+            if isinstance(tracer, Saboteur):
+                (fault,) = self._tell((tracer,), Saboteur.fault, transition, handler, kind) or (None,)
+                if fault is not None:
+                    raise cast("BaseException", fault)  # whatever else it is, Python says that it cannot be raised
+
     def _tell(
         self,
         tracers: tuple[Tracer, ...],
-        hook: Callable[Concatenate[Tracer, Observed, P], None],
+        hook: Callable[Concatenate[Any, Observed, P], object],
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> None:
+    ) -> list[object]:
+        """Tell tracers; return what those answered that did not raise."""
+        answers: list[object] = []
         phase, self._phase = self._phase, READING
         running, self._running = self._running, None
         try:
             for tracer in tracers:
                 try:
-                    getattr(tracer, hook.__name__)(self, *args, **kwargs)
+                    answers.append(getattr(tracer, hook.__name__)(self, *args, **kwargs))
                 except Exception:
                     self._untrace(tracer)
                     logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
@@ -293,6 +304,7 @@ class Runner:
                     self._escape(error)  # as from a handler: the step goes on, the machine closes, the caller gets it
         finally:
             self._phase, self._running = phase, running
+        return answers
 
     def _announce(
         self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol, cast
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeAlias, cast
 
 from trsm._core._mutation import QueuedMutation, Result
 from trsm._core._schema import Schema
 from trsm._core._state import State
 from trsm._core._ticks import Ticks
-from trsm._core._transition import Transition
+
+AnyTransition: TypeAlias = Any
+"""A transition, of a machine or of a bare engine: whoever overrides a method may say which it takes."""
 
 
 class Observed(Protocol):
@@ -68,38 +72,38 @@ class Tracer:
     def mutation_queued(self, machine: Observed, mutation: QueuedMutation) -> None:
         """Called when a mutation was made inside a transition and waits for its turn."""
 
-    def resolved(self, machine: Observed, transition: Transition, is_accepted: bool) -> None:
+    def resolved(self, machine: Observed, transition: AnyTransition, is_accepted: bool) -> None:
         """Called when the consensus has judged a mutation; if it refused, ``transition_ended`` follows at once."""
 
-    def transition_started(self, machine: Observed, transition: Transition) -> None:
+    def transition_started(self, machine: Observed, transition: AnyTransition) -> None:
         """Called before negotiation."""
 
-    def committed(self, machine: Observed, transition: Transition) -> None:
+    def committed(self, machine: Observed, transition: AnyTransition) -> None:
         """Called when active states and ticks have changed, before any final handler."""
 
-    def transition_ended(self, machine: Observed, transition: Transition, result: Result) -> None:
+    def transition_ended(self, machine: Observed, transition: AnyTransition, result: Result) -> None:
         """Called when a mutation was executed, its handlers included, or canceled; then ``result.reason`` says why."""
 
     # ---- Handlers and tasks -----------------------------------------------------------------------------------------
 
-    def handler_started(self, machine: Observed, transition: Transition, handler: str) -> None:
+    def handler_started(self, machine: Observed, transition: AnyTransition, handler: str) -> None:
         """Called before a sync handler; `handler` is its qualified name. Dry runs (``t.dry_run``) are told too."""
 
     def handler_ended(
-        self, machine: Observed, transition: Transition, handler: str, error: BaseException | None
+        self, machine: Observed, transition: AnyTransition, handler: str, error: BaseException | None
     ) -> None:
         """Called after a sync handler; `error` is what it raised."""
 
     def slow_handler(self, machine: Observed, handler: str, seconds: float) -> None:
         """Called when a sync handler took longer than ``handler_budget`` seconds: it blocked every task."""
 
-    def task_started(self, machine: Observed, transition: Transition, task: str) -> None:
+    def task_started(self, machine: Observed, transition: AnyTransition, task: str) -> None:
         """Called when a state's task begins to run; `transition` is what activated its state.
 
         A task that never comes to that, since its state has left before, is not told.
         """
 
-    def task_ended(self, machine: Observed, transition: Transition, task: str, error: BaseException | None) -> None:
+    def task_ended(self, machine: Observed, transition: AnyTransition, task: str, error: BaseException | None) -> None:
         """Called when a state's task has ended; `error` is what it raised, cancellation included."""
 
     def then_refused(self, machine: Observed, state: State[..., object], result: Result) -> None:
@@ -129,6 +133,69 @@ class Tracer:
 
     def unstable(self, machine: Observed, states: tuple[State[..., object], ...]) -> None:
         """Called when a second automatic round would still change `states`, after a drain has settled."""
+
+
+class Saboteur(Tracer):
+    """A tracer that may also make handlers and tasks fail, to test what becomes of a machine then.
+
+    What it brings about looks to the machine as if the user's function had raised at its first line.
+
+    Example::
+
+        class FullDisk(trsm.Saboteur):
+            def fault(self, machine, transition, handler, kind):
+                return OSError("disk full") if kind == "task" else None
+    """
+
+    def fault(
+        self, machine: Observed, transition: AnyTransition, handler: str, kind: str
+    ) -> BaseException | None:  # the arguments are for those who override it
+        """Return an exception to be raised in place of what a handler or task does, or None to let it run.
+
+        Called after ``handler_started`` or ``task_started``. Unless overridden it lets all run.
+
+        Args:
+          machine, transition: as for the other methods.
+          handler: the qualified name of the handler or task.
+          kind: how it is marked, such as ``"on_enter"`` or ``"task"``; what ``start_soon`` runs is a ``"task"`` too.
+        """
+        return None
+
+
+_everywhere: ContextVar[tuple[Tracer, ...]] = ContextVar("trsm_tracers", default=())
+"""The tracers of every machine that opens."""
+
+
+@contextmanager
+def tracing(*tracers: Tracer) -> Generator[None]:
+    """Attach tracers to every machine and engine that opens inside a ``with`` block, for as long as each lives.
+
+    That is: in the block, in what it calls, and in tasks and threads that are started from there, which have its
+    context. With several blocks around it a machine gets the tracers of all.
+
+    Args:
+      tracers: `Tracer` objects.
+
+    Raises:
+      TypeError: something else than a tracer was given.
+
+    Example::
+
+        with trsm.tracing(trsm.LogTracer()):
+            trio.run(main)
+    """
+    more = checked_tracers(tracers)
+    token = _everywhere.set((*_everywhere.get(), *more))
+    try:
+        yield
+    finally:
+        _everywhere.reset(token)
+
+
+def with_tracers_of_context(tracers: tuple[Tracer, ...]) -> tuple[Tracer, ...]:
+    """Return the tracers of a machine that opens, with those of `tracing` after them; none twice."""
+    more = _everywhere.get()
+    return tuple({id(tracer): tracer for tracer in (*tracers, *more)}.values()) if more else tracers
 
 
 def checked_tracers(tracers: object) -> tuple[Tracer, ...]:

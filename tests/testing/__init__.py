@@ -1,0 +1,1 @@
+"""Tests of `trsm.testing`, the tools for users' own machines."""

@@ -1,0 +1,308 @@
+"""A machine that is driven step by step from code that is not async: trio as a guest that moves only when it is told.
+
+Hypothesis calls the steps of a state machine one by one, and draws each with a look at what became of those before. So
+trio runs as a guest (`trio.lowlevel.start_guest_run`) whose host is nothing but a queue: a step takes turns from it
+until what it asked for is done, and then everything stands still. Time is a `MockClock` that the steps move.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import queue
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, TypeVar, cast
+
+import outcome
+import trio
+from trio.testing import MockClock
+
+from trsm import Machine, Observed, Result, Saboteur, Schema, open_machine, tracing
+from trsm.testing._faults import Hung, leaves
+from trsm.testing._laws import Laws, left_over
+from trsm.testing._mutations import Mutation
+from trsm.testing._resting import descendants, rest
+from trsm.testing._seeding import abort, fail_step, repeatable
+
+T = TypeVar("T")
+
+TURNS = 20_000
+"""How many turns a step may take; each is one step of every task that is due."""
+LAST_TURNS = 200
+"""How many turns what is left is given to end."""
+JUMPS = 1_000
+"""How many deadlines one step may let pass one by one; after these, time passes at once."""
+
+
+class Guest:
+    """A trio run that goes on only while somebody waits for `ask`."""
+
+    def __init__(self) -> None:
+        self.clock = MockClock()
+        self._turns: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._asked: Callable[[], Awaitable[object]] | None = None
+        self._answer: outcome.Outcome[object] | None = None
+        self._asking = trio.CancelScope()
+        self._ended: outcome.Outcome[None] | None = None
+        self._is_over = False
+        trio.lowlevel.start_guest_run(
+            self._main,
+            run_sync_soon_threadsafe=self._turns.put,
+            run_sync_soon_not_threadsafe=self._turns.put,
+            done_callback=self._done,
+            clock=self.clock,
+        )
+
+    def _done(self, ended: outcome.Outcome[None]) -> None:
+        self._ended = ended
+
+    async def _main(self) -> None:
+        while not self._is_over:
+            asked, self._asked = self._asked, None
+            if asked is not None:
+                with trio.CancelScope() as self._asking:
+                    self._answer = await outcome.acapture(asked)
+            # A checkpoint and no sleep: a trio that sleeps waits in a thread, and is not where the next step finds it.
+            await trio.lowlevel.checkpoint()
+
+    def ask(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Let trio run until an async function has been called and has ended, and no further; return its value.
+
+        Raises:
+          AssertionError: that took too many turns.
+        """
+        self._asked, self._answer = function, None
+        if not self._turned(TURNS, lambda: self._answer is not None):
+            self._asking.cancel()
+            self._turned(LAST_TURNS, lambda: self._answer is not None)
+            raise AssertionError(f"hung: {TURNS:,} turns of all tasks did not suffice; tasks never come to rest")
+        assert self._answer is not None  # it has turned for that long
+        return cast("outcome.Outcome[T]", self._answer).unwrap()
+
+    def end(self) -> None:
+        """End the run. There is nothing left in it: see `Life.end`."""
+        self._is_over = True
+        self._turned(LAST_TURNS, lambda: self._ended is not None)
+
+    def _turned(self, turns: int, is_enough: Callable[[], bool]) -> bool:
+        """Take turns until it is enough, and return whether it came to that."""
+        for _ in range(turns):
+            self._turns.get()()
+            if is_enough():
+                return True
+            if self._ended is not None:
+                self._ended.unwrap()  # trio itself has failed
+        return False
+
+
+class Armed(Saboteur):
+    """Makes one call of a handler or task fail, when it has been told to."""
+
+    def __init__(self) -> None:
+        self._errors: dict[int, BaseException] = {}
+        """How many calls to let pass -> what the next one raises."""
+        self.raised: list[BaseException] = []
+
+    def arm(self, after: int, error: BaseException) -> None:
+        """Let `after` calls pass; the next one raises."""
+        self._errors[after] = error
+
+    def disarm(self) -> None:
+        """Let all calls pass."""
+        self._errors.clear()
+
+    def fault(self, machine: Observed, transition: object, handler: str, kind: str) -> BaseException | None:
+        """Return what is due."""
+        error = self._errors.pop(0, None)
+        self._errors = {after - 1: later for after, later in self._errors.items()}
+        if error is not None:
+            self.raised.append(error)
+        return error
+
+
+class Life:
+    """A machine from its opening to its end, the laws that are checked on the way, and the trio that it lives in."""
+
+    machine: Machine
+
+    def __init__(
+        self,
+        schema: type[Schema],
+        make_handlers: Callable[[], list[object]],
+        options: Mapping[str, Any],
+        *,
+        expected: tuple[type[BaseException], ...] = (),
+        seed: int = 0,
+    ) -> None:
+        self._schema = schema
+        self._expected = expected
+        self._make_handlers = make_handlers
+        self._options = options
+        self._left: list[BaseException] = []
+        self._is_over = True
+        self._scope = trio.CancelScope()
+        self._task: trio.lowlevel.Task | None = None
+        """Who lives in the machine's block."""
+        self.armed = Armed()
+        self.laws = Laws()
+        self._stack = ExitStack()
+        self._stack.enter_context(repeatable(seed))
+        self._context = contextvars.copy_context()
+        try:
+            self._guest = self._context.run(self._started)
+            self._stack.callback(self._guest.end)
+            self.open()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _started(self) -> Guest:
+        with tracing(self.laws, self.armed):
+            return Guest()  # its tasks have this context
+
+    def open(self) -> None:
+        """Open the machine, again if it has ended."""
+        assert self._is_over  # there is one at a time
+        self.laws.machines.clear()
+        self.armed.disarm()
+        handlers = self._make_handlers()
+
+        async def begin() -> None:
+            opened: list[outcome.Outcome[Machine]] = []
+
+            async def live() -> None:
+                self._task = trio.lowlevel.current_task()
+                try:
+                    with self._scope:
+                        async with open_machine(self._schema, *handlers, **self._options) as machine:
+                            opened.append(outcome.Value(machine))
+                            await trio.sleep_forever()
+                except BaseException as error:
+                    if not opened:
+                        opened.append(outcome.Error(error))
+                    else:
+                        self._left += leaves(error)
+                finally:
+                    self._is_over = True
+
+            self._scope = trio.CancelScope()
+            self._is_over = False
+            trio.lowlevel.spawn_system_task(live, context=contextvars.copy_context())
+            while not opened:
+                await trio.lowlevel.checkpoint()
+            self.machine = opened[0].unwrap()
+
+        self._guest.ask(begin)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the machine has closed and its block was left."""
+        return self._is_over
+
+    def mutate(self, mutation: Mutation, *, wait: bool) -> Result:
+        """Make a mutation, and wait until all tasks are blocked."""
+
+        async def make() -> Result:
+            return mutation.apply(self.machine)
+
+        result = self._guest.ask(make)
+        self._after(wait)
+        return result
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a sync function inside of trio, and wait until all tasks are blocked."""
+
+        async def make() -> T:
+            return function()
+
+        value = self._guest.ask(make)
+        self._after(True)
+        return value
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, deadline by deadline."""
+
+        async def passing() -> None:
+            until = trio.current_time() + seconds
+            for _ in range(JUMPS):
+                await rest()
+                ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
+                if trio.current_time() + ahead > until:
+                    break
+                self._guest.clock.jump(max(ahead, 0.0))
+            self._guest.clock.jump(max(until - trio.current_time(), 0.0))
+            await rest()
+
+        self._guest.ask(passing)
+        self._after(False)
+
+    def cancel(self) -> None:
+        """Cancel the block from outside, and wait for its end."""
+        self._scope.cancel("by the test")
+        self._after(True)
+
+    def close(self) -> None:
+        """Close the machine, and wait for the end of its block."""
+        self.call(self.machine.close)
+
+    def _after(self, wait: bool) -> None:
+        """Wait, see a machine that closes to its end, and check what has to hold."""
+        if wait:
+            self._guest.ask(rest)
+        if self.machine.closed or self._scope.cancel_called or self._is_over:
+            self._guest.ask(self._ending)
+        self.check()
+
+    async def _ending(self) -> None:
+        while not self._is_over:
+            await rest()
+            if self._is_over:
+                return
+            ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
+            if ahead == math.inf:
+                raise AssertionError(
+                    f"hung: {self.machine!r} closes, and does not come to its end, however much time passes:\n"
+                    f"{self.machine.describe()}"
+                )
+            self._guest.clock.jump(max(ahead, 0.0))
+
+    def check(self) -> None:
+        """Check the laws, and what left the block.
+
+        Raises:
+          AssertionError: something did not hold.
+        """
+        broken = list(self.laws.violations)
+        for error in self._left:
+            if not isinstance(error, self._expected) and not any(error is one for one in self.armed.raised):
+                broken.append(f"{error!r} left the block of the machine, and nobody had asked for it")
+        if self._is_over:
+            broken += left_over(self.laws.machines)
+        if broken:
+            raise AssertionError("\n".join(broken)) from next(iter(self._left), None)
+
+    def end(self) -> None:
+        """Close the machine, check once more, and end trio."""
+        try:
+            if not self._is_over:
+                self.close()
+        finally:
+            self._guest.ask(self._clear)
+            self._stack.close()
+
+    async def _clear(self) -> None:
+        """End what did not end: let time pass, and then by force."""
+        self._scope.cancel("the test is over")
+        for number in range(LAST_TURNS):
+            if self._is_over:
+                return
+            await trio.lowlevel.checkpoint()
+            ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
+            if 0 < ahead < math.inf:
+                self._guest.clock.jump(ahead)
+            if number > LAST_TURNS // 2:
+                assert self._task is not None  # it is not over, so it began
+                for task in descendants(self._task):
+                    abort(task, Hung("it did not end otherwise"))
+                    fail_step(task, Hung("it did not end otherwise"))

@@ -1,0 +1,299 @@
+"""Hypothesis strategies for schemas, for the mutations of a schema, and for machines that have lived a little."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast, get_type_hints
+
+import attrs
+from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument, ResolutionFailed
+
+from trsm import Call, Engine, ErrorState, Machine, Schema, open_machine
+from trsm.testing._made import checked_schema, made_handlers
+from trsm.testing._mutations import KINDS, AnyState, Mutation, MutationKind
+
+# ---- Schemas --------------------------------------------------------------------------------------------------------
+
+NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def schemas(
+    *,
+    min_states: int = 1,
+    max_states: int = 8,
+    auto: bool = True,
+    multi: bool = True,
+    latch: bool = True,
+    error_states: bool = False,
+    name: str = "Random",
+) -> st.SearchStrategy[type[Schema]]:
+    """Return a strategy for schemas, valid by construction: states ``A``, ``B``, … with flags and relations.
+
+    A schema has up to four relations for each state, so that most have valid sets of some size; contradictions of the
+    kind that only `check` finds do occur. Shrinks to fewer states, without flags, with fewer relations.
+
+    Args:
+      min_states, max_states: how many states, ``Error`` not counted; at most 26.
+      auto, multi, latch: whether some states may have that flag.
+      error_states: whether some states may be an ``ErrorState``, of `OSError` or `ValueError`.
+      name: the name of each schema.
+
+    Raises:
+      ValueError: there are to be no states, or more than 26, or fewer at most than at least.
+
+    Example::
+
+        @given(trsm.testing.schemas(max_states=4))
+        def test_any_schema(schema: type[trsm.Schema]) -> None: ...
+    """
+    if not 1 <= min_states <= max_states <= len(NAMES):
+        raise ValueError(
+            f"schemas(min_states={min_states}, max_states={max_states}): write whole numbers from 1 to {len(NAMES)}, "
+            "the smaller one first"
+        )
+    flags = [flag for flag, wanted in (("auto", auto), ("multi", multi), ("latch", latch)) if wanted]
+    data = _plain_schemas(name, min_states, max_states, flags, error_states)
+    return st.builds(Schema.from_dict, data)
+
+
+@st.composite
+def _plain_schemas(
+    draw: st.DrawFn, name: str, smallest: int, largest: int, flags: list[str], error_states: bool
+) -> dict[str, object]:
+    names = list(NAMES[: draw(st.integers(smallest, largest))])
+    states: dict[str, dict[str, Any]] = {one: {} for one in names}
+    for state in states.values():
+        if error_states and draw(st.sampled_from((False, False, False, True))):
+            state["catches"] = [draw(st.sampled_from(("builtins:OSError", "builtins:ValueError")))]
+            continue  # an error state has no flags but its own
+        for flag in draw(st.lists(st.sampled_from(flags), max_size=1)) if flags else ():
+            if draw(st.booleans()):
+                state[flag] = True
+    latched = {one for one in names if "latch" in states[one]}
+    faults = {one for one in names if "catches" in states[one]}
+    pairs = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(names), st.sampled_from(names), st.sampled_from(("remove", "require", "add", "both"))
+            ),
+            max_size=4 * len(names),
+            unique_by=lambda pair: pair[:2],
+        )
+    )
+    for source, target, relation in pairs:
+        if source == target:
+            continue
+        if relation == "remove":
+            if not (faults & {source, target} and latched & {source, target}):  # latches keep no error state out
+                states[source].setdefault("remove", []).append(target)
+            continue
+        if relation in ("add", "both"):
+            states[source].setdefault("add", []).append(target)
+        if relation in ("require", "both") and (source not in latched or target in latched):
+            states[source].setdefault("require", []).append(target)
+    order = draw(st.permutations(names))
+    for late, early in draw(st.lists(st.tuples(st.sampled_from(names), st.sampled_from(names)), max_size=len(names))):
+        after = states[late].setdefault("after", [])
+        if order.index(early) < order.index(late) and early not in after:
+            after.append(early)
+        if not after:
+            del states[late]["after"]
+    return {"name": name, "states": states}
+
+
+# ---- Mutations ------------------------------------------------------------------------------------------------------
+
+
+def mutations(
+    schema: type[Schema],
+    *,
+    kinds: tuple[MutationKind, ...] = KINDS,
+    arguments: Mapping[AnyState, st.SearchStrategy[Call[object]]] | None = None,
+    keywords: st.SearchStrategy[Mapping[str, object]] | None = None,
+    max_called: int = 3,
+) -> st.SearchStrategy[Mutation]:
+    """Return a strategy for `Mutation` values of a schema, valid by construction. Shrinks to one state, to ``add``.
+
+    Error states are dropped, and never called: exceptions activate them. States with an args class are called with
+    arguments drawn for its fields by their types.
+
+    Args:
+      schema: the schema class.
+      kinds: which mutations. Default: all.
+      arguments: state -> a strategy for calls of it, where types do not say enough:
+        ``{Fetch.Fetching: st.builds(Fetch.Fetching, url=urls)}``. Default: none.
+      keywords: a strategy for dictionaries of free keywords. Default: there are none.
+      max_called: how many states are called, or dropped, at most.
+
+    Raises:
+      TypeError: ``schema`` is none.
+      ValueError: ``kinds`` are none, or ``max_called`` is no positive number; no state is left that may be called.
+      UnknownState: ``arguments`` are for a state that the schema does not have.
+      InvalidArgument: no strategy is known for the arguments of a state.
+
+    Example::
+
+        @given(st.lists(trsm.testing.mutations(Door)))
+        def test_door(steps: list[trsm.testing.Mutation]) -> None:
+            door = trsm.Engine(Door)
+            for step in steps:
+                step.apply(door)
+    """
+    checked_schema(schema, f"mutations({schema!r})")
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds or isinstance(kinds, str):
+        raise ValueError(f"mutations(…, kinds={kinds!r}): write some of {', '.join(map(repr, KINDS))}, in a tuple")
+    if isinstance(max_called, bool) or max_called < 1:
+        raise ValueError(f"mutations(…, max_called={max_called!r}): write a whole number, 1 or more")
+    given: dict[str, st.SearchStrategy[Call[object]]] = {}
+    for state, its_calls in (arguments or {}).items():
+        schema.relations_of(state)  # says if the schema does not have it
+        given[state.name] = its_calls
+    every = list(schema)
+    plain = [state for state in every if not isinstance(state, ErrorState) and state.name != "Error"]
+    if not plain:
+        raise ValueError(f"mutations({schema.__name__}): it has no states but errors, which are not called")
+    called = st.lists(st.sampled_from(plain), min_size=1, max_size=max_called, unique=True)
+    dropped = st.lists(st.sampled_from(every), min_size=1, max_size=max_called, unique=True)
+    calls = {state: _calls(schema, state, given.get(state.name)) for state in plain}
+    return _mutations(schema, kinds, called, dropped, calls, st.just({}) if keywords is None else keywords)
+
+
+def _calls(
+    schema: type[Schema], state: AnyState, given: st.SearchStrategy[Call[object]] | None
+) -> st.SearchStrategy[AnyState | Call[object]]:
+    """Return a strategy for what a mutation calls to call a state."""
+    if given is not None:
+        return cast("st.SearchStrategy[AnyState | Call[object]]", given)
+    if state.args is None:
+        return st.just(state)
+    written = f"mutations({schema.__name__})"
+    try:
+        parameters = inspect.signature(state.args).parameters.values()
+        inside = state.args.__init__ if isinstance(state.args, type) else state.args  # type: ignore[misc]
+        hints = get_type_hints(inside)
+        fields = {
+            one.name: st.from_type(hints[one.name])
+            for one in parameters
+            if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)
+        }
+        for field in fields.values():
+            field.validate()
+    except (KeyError, NameError, TypeError, ValueError, ResolutionFailed, InvalidArgument) as error:
+        raise InvalidArgument(
+            f"{written}: the types of the arguments of {state} do not say what to draw ({error!r}): pass "
+            f"arguments={{{state.qualified_name}: st.builds({state.qualified_name}, …)}}"
+        ) from error
+    return cast("st.SearchStrategy[AnyState | Call[object]]", st.builds(cast("Callable[..., object]", state), **fields))
+
+
+@st.composite
+def _mutations(
+    draw: st.DrawFn,
+    schema: type[Schema],
+    kinds: tuple[MutationKind, ...],
+    called: st.SearchStrategy[list[AnyState]],
+    dropped: st.SearchStrategy[list[AnyState]],
+    calls: dict[AnyState, st.SearchStrategy[AnyState | Call[object]]],
+    keywords: st.SearchStrategy[Mapping[str, object]],
+) -> Mutation:
+    kind = draw(st.sampled_from(kinds))
+    if kind == "remove":
+        return Mutation(schema, kind, tuple(draw(dropped)), (), dict(draw(keywords)))
+    states = draw(called)
+    gone = [state for state in draw(dropped) if state not in states] if kind == "mutate" else []
+    return Mutation(schema, kind, tuple(draw(calls[state]) for state in states), tuple(gone), dict(draw(keywords)))
+
+
+# ---- Machines -------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(repr=False)
+class Reached:
+    """A machine that was driven to where it is by mutations: opened, or made as an engine, as often as you like.
+
+    Handlers are made anew each time. What the mutations bring about in handlers happens each time too.
+    """
+
+    schema: type[Schema]
+    handlers: tuple[object, ...]
+    mutations: tuple[Mutation, ...]
+    """What was done to it, in order."""
+
+    def engine(self, **options: Any) -> Engine:
+        """Return a new engine that has come there. Its ``task`` handlers are ignored, as in any engine.
+
+        Args:
+          options: as for `Engine`.
+        """
+        engine = Engine(self.schema, *self._made(), **options)
+        for mutation in self.mutations:
+            mutation.apply(engine)
+        return engine
+
+    @asynccontextmanager
+    async def open(self, **options: Any) -> AsyncGenerator[Machine]:
+        """Open a machine that has come there; its tasks begin at the first checkpoint of the block.
+
+        Args:
+          options: as for `open_machine`.
+
+        Example::
+
+            async with reached.open() as machine:
+                machine.add(Door.Open)
+        """
+        async with open_machine(self.schema, *self._made(), **options) as machine:
+            for mutation in self.mutations:
+                mutation.apply(machine)
+            yield machine
+
+    def _made(self) -> list[object]:
+        return made_handlers(self.schema, self.handlers, f"machines({self.schema.__name__}, …)")
+
+    def __repr__(self) -> str:
+        return f"<Reached {self.schema.__name__} by {', '.join(map(repr, self.mutations)) or 'nothing'}>"
+
+
+def machines(
+    schema: type[Schema],
+    *handlers: object,
+    min_mutations: int = 0,
+    max_mutations: int = 10,
+    steps: st.SearchStrategy[Mutation] | None = None,
+) -> st.SearchStrategy[Reached]:
+    """Return a strategy for machines that random mutations have driven to where they are.
+
+    It gives `Reached` values, from which a test opens a machine or makes an engine. Shrinks to fewer mutations.
+
+    Args:
+      schema: the schema class.
+      handlers: classes, or functions without arguments, that make handlers; each machine gets its own. Functions that
+        are handlers, modules, and objects are bound as they are.
+      min_mutations, max_mutations: how many mutations.
+      steps: the mutations. Default: ``mutations(schema)``.
+
+    Raises:
+      TypeError: ``schema`` is none; a class or function needs arguments.
+      HandlerError, UnknownState: handlers do not fit the schema.
+
+    Example::
+
+        @given(trsm.testing.machines(Door, DoorHandlers))
+        async def test_door(reached: trsm.testing.Reached) -> None:
+            async with reached.open() as machine:
+                assert not machine.is_active(Door.Open, Door.Locked)
+    """
+    checked_schema(schema, f"machines({schema!r})")
+    Engine(schema, *made_handlers(schema, handlers, f"machines({schema.__name__}, …)"))
+    return st.builds(
+        Reached,
+        st.just(schema),
+        st.just(handlers),
+        st.lists(mutations(schema) if steps is None else steps, min_size=min_mutations, max_size=max_mutations).map(
+            tuple
+        ),
+    )
