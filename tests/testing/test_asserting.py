@@ -65,7 +65,6 @@ def test_a_state_that_should_be_active() -> None:
         "  add(Open) is refused.",
         "  Open cannot activate: it requires Unlocked, which is inactive, and nothing in this mutation activates "
         "Unlocked.",
-        "  Closed cannot stay: Open removes it; Open is called.",
         "  add(Unlocked) would be executed now: nobody has asked for it, or it has left since",
     ]
 
