@@ -91,3 +91,32 @@ def fuzz(session: nox.Session) -> None:
     install_wheel(session)
     session.install(*group("tests"))
     session.run("pytest", "-q", "--timeout=3600", "-k", "property or law or fuzz", env={"HYPOTHESIS_PROFILE": "long"})
+
+
+@nox.session(python=OLDEST, default=False)
+def promises(session: nox.Session) -> None:
+    """The promises of docs/promises.md, with the figures of the ordinary run: `-- --write-figures` keeps them."""
+    install_wheel(session)
+    session.install(*group("tests"))
+    session.run("pytest", "-q", "-n", "auto", "-m", "promise", *session.posargs)
+
+
+@nox.session(python=OLDEST, default=False)
+def proof_long(session: nox.Session) -> None:
+    """The promises with their long figures: within an hour on two cores."""
+    install_wheel(session)
+    session.install(*group("tests"))
+    session.run(
+        "pytest", "-q", "-n", "auto", "--dist", "worksteal", "-m", "promise", "--timeout=3600",
+        "-o", "addopts=--strict-markers --strict-config --import-mode=importlib --ignore=tests/typing",
+        *session.posargs,
+        env={"TRSM_PROOF": "long"},
+    )  # fmt: skip
+
+
+@nox.session(python=OLDEST, default=False)
+def planted(session: nox.Session) -> None:
+    """A fault for each promise, planted in a copy of trsm, one at a time: the tests of the promise have to find it."""
+    session.install(*group("tests"), ".")
+    with session.chdir("tests"):
+        session.run("python", "-m", "promises.planted", *session.posargs)

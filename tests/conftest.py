@@ -40,6 +40,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-figures", action="store_true", help="write what promises have reached into docs/promises.md"
     )
+    parser.addoption("--promise", type=int, metavar="NUMBER", help="run the tests of this promise only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    number = config.getoption("--promise")
+    if number is not None:
+        config.hook.pytest_deselected(items=[item for item in items if number not in promises_of(item)])
+        items[:] = [item for item in items if number in promises_of(item)]
 
 
 def _count(promise: int, /, **figures: int) -> None:
@@ -112,7 +120,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def _is_whole(config: pytest.Config) -> bool:
     """Whether all promises were asked for, and nothing but them."""
-    return config.option.markexpr == "promise" and not config.option.keyword and not config.option.lf
+    return config.option.markexpr == "promise" and not config.option.keyword and not config.getoption("--promise")
 
 
 def _is_controller(config: pytest.Config) -> bool:

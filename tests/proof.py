@@ -28,6 +28,9 @@ if SCALE not in get_args(Scale):
     raise SystemExit(f"TRSM_PROOF={SCALE}: write quick, ordinary or long, or leave it out")
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "promises.md"
+README = TESTS.parent / "README.md"
+QUOTED = (1, 10, 12, 14, 16, 23)
+"""The promises whose lines the README quotes, as the run prints them."""
 FIGURES = TESTS / "promises" / "figures.json"
 
 
@@ -151,7 +154,7 @@ def scaled(ordinary: int, long: int | None = None) -> int:
     """Return how often to do what an ordinary run does `ordinary` times, and a long one `long` times."""
     match SCALE:
         case "quick":
-            return max(1, ordinary // 50)
+            return max(1, ordinary // 10)
         case "long":
             return ordinary if long is None else long
         case _:
@@ -241,6 +244,9 @@ def said(figures: Mapping[str, int], first: str) -> str:
 TABLE = re.compile(r"(?<=<!-- table: written by the run, see below -->\n\n).*?(?=\n\n<!-- end of the table -->)", re.S)
 
 
+QUOTES = re.compile(r"(?<=<!-- figures: written by the run -->\n\n```text\n).*?(?=\n```)", re.S)
+
+
 def read_figures() -> dict[str, dict[str, dict[str, int]]]:
     """Return the committed figures: scale -> promise -> unit -> count."""
     return json.loads(FIGURES.read_text(encoding="utf-8"))
@@ -262,6 +268,11 @@ def write(reached: Reached, scale: Scale = SCALE) -> None:
     """Keep the figures of a run, and fill in the page."""
     figures = read_figures() if FIGURES.exists() else {}
     figures[scale] = {str(number): dict(sorted(counted.items())) for number, counted in sorted(reached.figures.items())}
+    if scale == "ordinary":
+        lines = reached.lines()
+        quoted = "\n".join(line for line in lines if any(line.startswith(f"P{number} ") for number in QUOTED))
+        README.write_text(QUOTES.sub(lambda _: quoted, README.read_text(encoding="utf-8")), encoding="utf-8")
+        figures["printed"] = {"ordinary": dict(enumerate(lines, start=1))}  # type: ignore[dict-item]
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(TABLE.sub(lambda _: table(figures), page), encoding="utf-8")

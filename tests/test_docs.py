@@ -127,11 +127,13 @@ def test_the_rules_of_the_design_page_are_numbered_without_a_gap() -> None:
 
 
 def test_the_order_of_the_documentation() -> None:
-    """Why, tutorial, how-to, reference, design, glossary."""
+    """Why, tutorial, how-to, testing, reference, design, promises, glossary."""
     (order,) = re.findall(
         r"```\{toctree\}\n:hidden:\n\n(.*?)```", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL
     )
-    assert order.split() == ["why", "tutorial/index", "how-to", "reference/index", "design", "glossary"]
+    assert order.split() == [
+        "why", "tutorial/index", "how-to", "testing", "reference/index", "design", "promises", "glossary",
+    ]  # fmt: skip
 
 
 def test_the_picture_is_text_for_both_themes() -> None:

@@ -28,6 +28,7 @@ from trsm._core._logging import LogTracer
 from trsm._core._mutation import Canceled, Executed, Queued, QueuedMutation, Result
 from trsm._core._reasons import Explanation, Reason
 from trsm._core._schema import Schema
+from trsm._core._sets import Consensus
 from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State, StateRelations
 from trsm._core._ticks import Ticks
@@ -44,6 +45,7 @@ __all__ = [
     "BufferFull",
     "Call",
     "Canceled",
+    "Consensus",
     "Engine",
     "ErrorState",
     "Executed",

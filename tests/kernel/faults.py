@@ -6,6 +6,7 @@ and keeps a diary from which the promises P1, P6, P8 and P9 are judged afterward
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
@@ -158,6 +159,9 @@ class Trial:
         self._check_chain()
         for before, after in zip([None, *self.transitions], self.transitions, strict=False):
             self._check_finals(before, after)
+        for t, following in itertools.zip_longest(self.transitions, self.transitions[1:]):
+            if t.kind != "close" and self._to_go(t):
+                assert following is not None and following.kind == "removal", f"what failed stays after {t!r}"
         self._check_reports(unhandled)
 
     def _check_chain(self) -> None:
@@ -174,6 +178,15 @@ class Trial:
         first = min(order.index(name) for name in failed)
         return failed, {name for name in order[first + 1 :] if not self.shape.forms[name].get("latch")}
 
+    def _to_go(self, t: Transition) -> set[str]:
+        """The states that a removal has to take out after a transition: those that failed and those skipped."""
+        failed, skipped = self._enter_failure(t)
+        return {
+            name
+            for name in failed | skipped
+            if not self.shape.forms[name].get("latch") and not t.before[self.shape.schema[name]] % 2
+        }
+
     def _check_finals(self, before: Transition | None, t: Transition) -> None:
         called = self.finals.get(t.tick, [])
         exits = [state for kind, state, _ in called if kind == "on_exit"]
@@ -183,11 +196,7 @@ class Trial:
             failed, skipped = self._enter_failure(before)
             returned = {state for kind, state, fine in self.finals[before.tick] if kind == "on_enter" and fine}
             silent = (failed - returned) | skipped
-            assert {state.name for state in t.leaving} >= {
-                name
-                for name in failed | skipped
-                if not self.shape.forms[name].get("latch") and not before.before[self.shape.schema[name]] % 2
-            }
+            assert {state.name for state in t.leaving} >= self._to_go(before)
         owed = [state.name for state in t.leaving if state.name not in silent for _ in range(2)]
         assert exits == owed, (t, exits, owed)
         failed, skipped = self._enter_failure(t)

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from kernel.adapter import compiled, mask_of
@@ -729,5 +729,12 @@ def test_property_relations_hold_after_any_fault(
 def test_the_properties_fail_on_a_planted_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """A consensus that forgets requirements is found out."""
     monkeypatch.setattr("trsm._core._consensus._Contest._pass", lambda self, candidates, assumed: candidates)
+    inner = test_property_every_reason_is_confirmed_by_the_independent_checker.hypothesis.inner_test
+
+    @settings(phases=[Phase.generate], database=None)  # to shrink it would take most of this suite's time
+    @given(situation=strategies.situations())
+    def found_out(situation: Situation) -> None:
+        inner(situation=situation, figure=lambda promise, **figures: None)
+
     with pytest.raises(BaseException):  # an AssertionError, alone or in a group of several
-        test_property_every_reason_is_confirmed_by_the_independent_checker()
+        found_out()

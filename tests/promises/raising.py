@@ -33,17 +33,15 @@ def main() -> None:
             counts["negotiation" if fault.kind in NEGOTIATION else "finals"] += 1
         return bool(trial.faults)
 
-    few = settings(
+    @settings(
         max_examples=schemas,
         deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-
-    @few
     @given(data=st.data(), shape=shapes(), make=st.sampled_from(MAKERS))
-    def engines(data: st.DataObject, shape: Shape, make: Callable[[], Exception]) -> None:
+    def sweeps(data: st.DataObject, shape: Shape, make: Callable[[], Exception]) -> None:
         steps = data.draw(lives(shape))[:2]
         number = 0
         while True:
@@ -55,26 +53,19 @@ def main() -> None:
                 break
             number += 1
         counts["engines"] += 1
-
-    @few
-    @given(data=st.data(), shape=shapes(), make=st.sampled_from(MAKERS))
-    def machines(data: st.DataObject, shape: Shape, make: Callable[[], Exception]) -> None:
-        steps = data.draw(lives(shape))[:2]
-
-        async def sweep() -> None:
-            number = 0
-            while True:
-                trial = Trial(shape, {number}, make)
-                await test_errors.live(trial, steps)
-                if not note(trial):
-                    break
-                number += 1
-
-        trio.run(sweep)
+        trio.run(sweep, shape, steps, make)
         counts["machines"] += 1
 
-    engines()
-    machines()
+    async def sweep(shape: Shape, steps: test_sweep.Steps, make: Callable[[], Exception]) -> None:
+        number = 0
+        while True:
+            trial = Trial(shape, {number}, make)
+            await test_errors.live(trial, steps)
+            if not note(trial):
+                break
+            number += 1
+
+    sweeps()
     print(json.dumps(counts))
 
 

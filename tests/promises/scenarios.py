@@ -60,7 +60,7 @@ def scenarios(directory: Path) -> dict[str, Scenario]:
 
     async def path_watcher() -> None:
         module, where = example("path_watcher"), fresh()
-        with trio.move_on_after(3):
+        with trio.move_on_after(module.QUIET * 3):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(module.main, [where], None)
                 await trio.sleep(module.POLL * 1.5)

@@ -62,6 +62,8 @@ async def main(activations: int, seed: int) -> None:
                 assert site.runs == [], "every task has ended"
             except BaseException as error:
                 error.add_note(f"life {lives} of seed {seed}")
+                for run in site.runs:
+                    run.release.set()  # nothing that is broken is to end in waiting for ever
                 raise
         assert not machine.in_use and not root.in_use
         done += site.activations

@@ -19,7 +19,7 @@ from proof import scaled
 
 Figure = Callable[..., None]
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-SEEDS = range(scaled(1, 20))
+SEEDS = range(scaled(1, 10))
 WITHOUT_MACHINE = {"relations_quiz", "regex_nfa"}
 """These work with engines, in one step of one task: there is nothing to cancel."""
 LISTENING = {"file_flow", "path_watcher"}

@@ -16,12 +16,15 @@ from proof import apart, scaled
 Figure = Callable[..., None]
 pytestmark = pytest.mark.timeout(120 if proof.SCALE != "long" else 3600)
 HASH_SEEDS = (0, 1, 2, 3)
+PARTS = (0, 1)
+"""Seeds of the two longest, which are done in two parts, so that two cores share them."""
 
 
 @pytest.mark.promise(1, 3, 5, 6, 7, 15, 21)
-def test_random_machines_whose_handlers_raise_refuse_and_queue(figure: Figure) -> None:
+@pytest.mark.parametrize("seed", PARTS)
+def test_random_machines_whose_handlers_raise_refuse_and_queue(seed: int, figure: Figure) -> None:
     """Relations, ticks, handlers, canceled mutations and the ledger are as promised after every transition."""
-    told = apart("promises.fuzz", scaled(200_000, 20_000_000))
+    told = apart("promises.fuzz", scaled(200_000, 20_000_000) // len(PARTS), seed)
     figure(1, transitions=told["transitions"], faults=told["faults"])
     figure(3, contests=told["contests"])
     figure(5, canceled_mutations=told["canceled mutations"])
@@ -57,9 +60,10 @@ def test_every_handler_call_of_random_schemas_raises_once(figure: Figure) -> Non
 
 
 @pytest.mark.promise(10)
-def test_random_waiters_against_the_log(figure: Figure) -> None:
+@pytest.mark.parametrize("seed", PARTS)
+def test_random_waiters_against_the_log(seed: int, figure: Figure) -> None:
     """Every waiter ends at the transition, and with the value, that a slow search of the log finds."""
-    told = apart("promises.waiting", scaled(10_000, 1_000_000))
+    told = apart("promises.waiting", scaled(10_000, 1_000_000) // len(PARTS), seed)
     figure(10, interleavings=told["interleavings"], waiters=told["waiters"])
 
 

@@ -18,7 +18,7 @@ from proof import scaled
 from trsm import ErrorState, Machine, MachineClosed, Schema, State, Transition, Waiter
 
 PROGRAMS: list[Program] = []
-SEEDS = int(os.environ.get("TRSM_SEEDS", scaled(1, 20)))
+SEEDS = int(os.environ.get("TRSM_SEEDS", scaled(1, 10)))
 """How many orders of tasks every sweep tries."""
 
 

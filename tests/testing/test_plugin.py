@@ -276,6 +276,14 @@ def test_it():
     assert "machine 'lost' was never closed" in told
 
 
+def test_tools_that_a_conftest_imports_before_the_plugin(pytester: pytest.Pytester) -> None:
+    """Pytest still comes first to the plugin, and does not warn, which would be an error."""
+    pytester.makeconftest('from trsm.testing import OpenMachine\npytest_plugins = "trsm.testing.plugin"')
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", "-p", "no:xdist")
+    result.assert_outcomes(passed=1)
+
+
 def test_without_pytest_trio(pytester: pytest.Pytester) -> None:
     """The plugin refuses to work, and says what is missing."""
     pytester.makeconftest('pytest_plugins = "trsm.testing.plugin"')

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
         assert_ticks,
         record_transitions,
     )
+    from trsm.testing._checking import Finding, Findings, check
+    from trsm.testing._exploring import Edge, Exploration, Path, TooManySets, explore
     from trsm.testing._faults import Fault
     from trsm.testing._mutations import Mutation
+    from trsm.testing._opened import OpenMachine
     from trsm.testing._stateful import MachineRules
     from trsm.testing._strategies import Reached, machines, mutations, schemas
     from trsm.testing._sweeping import (
@@ -29,22 +32,29 @@ if TYPE_CHECKING:
         interrupt_sweep,
         raise_sweep,
     )
-    from trsm.testing.plugin import OpenMachine
 
 __all__ = [
+    "Edge",
+    "Exploration",
     "Fault",
+    "Finding",
+    "Findings",
     "MachineRules",
     "Mutation",
     "OpenMachine",
+    "Path",
     "Reached",
     "Recording",
     "SweepFailure",
+    "TooManySets",
     "assert_active",
     "assert_inactive",
     "assert_ticks",
     "call_sweep",
     "cancel_sweep",
+    "check",
     "close_sweep",
+    "explore",
     "interrupt_sweep",
     "machines",
     "mutations",
@@ -61,7 +71,9 @@ _HOMES = {
         "assert_ticks",
         "record_transitions",
     ),
-    "plugin": ("OpenMachine",),
+    "_opened": ("OpenMachine",),
+    "_checking": ("Finding", "Findings", "check"),
+    "_exploring": ("Edge", "Exploration", "Path", "TooManySets", "explore"),
     "_faults": ("Fault",),
     "_mutations": ("Mutation",),
     "_stateful": ("MachineRules",),
