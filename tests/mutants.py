@@ -40,7 +40,9 @@ def results() -> dict[str, int | None]:
 def mutmut(*names: str) -> None:
     """Run mutmut on some mutants; it makes them all first, and tries the unchanged code."""
     environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutation"}
-    subprocess.run(["mutmut", "run", *names], check=True, env=environment, stdout=subprocess.DEVNULL)
+    run = subprocess.run(["mutmut", "run", *names], env=environment, capture_output=True, text=True)
+    if run.returncode:
+        raise SystemExit(f"mutmut run ended with {run.returncode}:\n{run.stdout[-20_000:]}\n{run.stderr}")
 
 
 def became(code: int) -> str:
