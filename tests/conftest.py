@@ -20,6 +20,7 @@ settings.register_profile("default", deadline=None, print_blob=True, suppress_he
 settings.register_profile("long", settings.get_profile("default"), max_examples=20_000)
 settings.register_profile("proof long", settings.get_profile("default"), max_examples=1_000)
 settings.register_profile("proof quick", settings.get_profile("default"), max_examples=40)
+settings.register_profile("mutation", settings.get_profile("default"), max_examples=12, derandomize=True, database=None)
 PROFILES = {"ordinary": "default", "long": "proof long", "quick": "proof quick"}
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", PROFILES[proof.SCALE]))
 

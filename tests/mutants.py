@@ -1,0 +1,88 @@
+"""Mutation testing of the kernel: break it in many small ways, and see that the tests notice. `nox -s mutation`.
+
+mutmut makes the mutants, and knows which tests run the function that each is in. What it is to mutate and which tests
+are fast enough stands in pyproject.toml. Of all mutants a sample is tried, the same in each run: its size and seed are
+below. A survivor is a test that is missing, code that is not needed, or listed with its reason in
+docs/mutation-testing.md.
+
+    python tests/mutants.py [size [seed]]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+SIZE, SEED = 1200, 2026
+"""With the fast subset about 40 minutes on two cores."""
+DUE = 90
+"""Per cent of the mutants that have to be killed."""
+MUTANTS = Path("mutants")
+KILLED, SURVIVED = (1, 3), (0,)
+UNTESTED = (5, 33)
+"""Exit codes of pytest, and mutmut's for a function that no test of the subset runs: that is a survivor too."""
+
+
+def results() -> dict[str, int | None]:
+    """Return how the run of each mutant ended; None: it was not tried."""
+    return {
+        name: code
+        for path in sorted((MUTANTS / "trsm" / "_core").glob("*.meta"))
+        for name, code in json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"].items()
+    }
+
+
+def mutmut(*names: str) -> None:
+    """Run mutmut on some mutants; it makes them all first, and tries the unchanged code."""
+    environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutation"}
+    run = subprocess.run(["mutmut", "run", *names], env=environment, capture_output=True, text=True)
+    if run.returncode:
+        raise SystemExit(f"mutmut run ended with {run.returncode}:\n{run.stdout[-20_000:]}\n{run.stderr}")
+
+
+def became(code: int) -> str:
+    """Return what an exit code says."""
+    # What neither passed nor failed ran for too long, took the interpreter with it, or did not let pytest begin. mutmut
+    # does not tell these apart from a mistake in how it was set up, so they do not count as killed.
+    return "killed" if code in KILLED else "survived" if code in (*SURVIVED, *UNTESTED) else "stopped"
+
+
+def report(sample: list[str]) -> bool:
+    """Print the figures of each module and the survivors; return whether enough were killed."""
+    ended = results()
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    survivors: list[str] = []
+    for name in sorted(sample):
+        code = ended[name]
+        assert code is not None, name
+        counts[name.split(".")[2]][became(code)] += 1
+        if became(code) == "survived":
+            survivors.append(name)
+    for name in survivors:
+        shown = subprocess.run(["mutmut", "show", name], check=True, capture_output=True, text=True).stdout
+        print(f"\n{name}{' (no test runs it)' if ended[name] in UNTESTED else ''}\n{shown}")
+    print(f"\n{'module':<16}{'mutants':>9}{'killed':>9}{'stopped':>9}{'survived':>9}")
+    for module, count in sorted(counts.items()):
+        row = count.total(), count["killed"], count["stopped"], count["survived"]
+        print(f"{module:<16}" + "".join(f"{figure:>9}" for figure in row))
+    killed = sum(count["killed"] for count in counts.values())
+    share = 100 * killed / len(sample)
+    print(f"\n{killed} of {len(sample)} mutants were killed: {share:.1f} %, {DUE} % are due")
+    return share >= DUE
+
+
+def main(size: int = SIZE, seed: int = SEED) -> int:
+    """Try a sample of the mutants."""
+    mutmut("trsm._core._bits.*")  # a module of few mutants: they are all made, and tests are timed
+    sample = random.Random(seed).sample(sorted(results()), size)
+    mutmut(*sample)
+    return 0 if report(sample) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
