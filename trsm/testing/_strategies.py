@@ -83,13 +83,21 @@ def _plain_schemas(
             unique_by=lambda pair: pair[:2],
         )
     )
+    apart: set[tuple[str, str]] = set()
+    """States that an error state removes, or that remove it: that relation is mutual, and leaves room for no other."""
+    together: set[tuple[str, str]] = set()
     for source, target, relation in pairs:
-        if source == target:
+        if source == target or (source, target) in apart:
             continue
+        has_fault = bool(faults & {source, target})
         if relation == "remove":
-            if not (faults & {source, target} and latched & {source, target}):  # latches keep no error state out
+            # A latched state keeps no error state out.
+            if not has_fault or not (latched & {source, target} or (target, source) in together):
                 states[source].setdefault("remove", []).append(target)
+                if has_fault:
+                    apart |= {(source, target), (target, source)}
             continue
+        together.add((source, target))
         if relation in ("add", "both"):
             states[source].setdefault("add", []).append(target)
         if relation in ("require", "both") and (source not in latched or target in latched):
