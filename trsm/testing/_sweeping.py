@@ -116,8 +116,10 @@ class _Trial(trio.abc.Instrument):
 
     def reached(self, place: Callable[[], str]) -> bool:
         """Count a point, and return whether it is the one to disturb at."""
+        if not self._is_inside:
+            return False
         self.points += 1
-        if not self._is_inside or self.points != self.point + 1 or self.place is not None:
+        if self.points != self.point + 1:
             return False
         self.place = place()
         return True
@@ -406,6 +408,10 @@ def _caller() -> str:
 # ---- All runs -------------------------------------------------------------------------------------------------------
 
 
+QUIET_BOUND = 100_000
+"""How many steps a scenario may take that is not disturbed."""
+
+
 def _sweep(
     scenario: Scenario,
     disturbance: _Disturbance,
@@ -418,7 +424,7 @@ def _sweep(
     kinds = expected if isinstance(expected, tuple) else (expected,)
     points = 0
     for seed in seeds:
-        quiet = _tried(scenario, disturbance, -1, seed, 100_000, kinds, after)
+        quiet = _tried(scenario, disturbance, -1, seed, QUIET_BOUND, kinds, after)
         bound = 20 * quiet.steps + 1000
         if point is not None:
             points += _tried(scenario, disturbance, point, seed, bound, kinds, after).place is not None
@@ -559,6 +565,7 @@ def interrupt_sweep(
     Raises:
       RuntimeError: also if Ctrl-C would not arrive: outside of the main thread, or where it is handled or ignored.
     """
+    _check("interrupt_sweep", scenario, after)
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         raise RuntimeError(
