@@ -13,7 +13,7 @@ from hypothesis.errors import InvalidArgument, ResolutionFailed
 
 from trsm import Call, Engine, ErrorState, Machine, Schema, open_machine
 from trsm.testing._made import checked_schema, made_handlers
-from trsm.testing._mutations import KINDS, AnyState, Mutation, MutationKind
+from trsm.testing._mutations import KINDS, AnyState, Mutation, MutationKind, Printer
 
 # ---- Schemas --------------------------------------------------------------------------------------------------------
 
@@ -261,6 +261,10 @@ class Reached:
 
     def _made(self) -> list[object]:
         return made_handlers(self.schema, self.handlers, f"machines({self.schema.__name__}, …)")
+
+    def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
+        """Show it so in what Hypothesis prints, too."""
+        printer.text(repr(self))
 
     def __repr__(self) -> str:
         return f"<Reached {self.schema.__name__} by {', '.join(map(repr, self.mutations)) or 'nothing'}>"
