@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -472,6 +473,55 @@ def test_kernel_that_moves_a_tick_by_itself(monkeypatch: pytest.MonkeyPatch) -> 
     assert "ticks have moved by no transition" in str(error)
     with pytest.raises(AssertionError, match="ticks have moved by no transition"):
         run_program(program_of(error), TwoRules)
+
+
+class Stubborn:
+    """Spins behind a shield, beside a cleanup that takes its time."""
+
+    @Two.Left.task
+    async def spin(self, t: Transition) -> None:
+        with trio.CancelScope(shield=True):
+            while True:
+                await trio.lowlevel.checkpoint()
+
+    @Two.Left.task
+    async def clean(self, t: Transition) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+
+
+def test_what_does_not_end_by_itself_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By force, so that the next test finds trio as it should be."""
+    monkeypatch.setattr(_driving, "TURNS", 500)
+
+    class StubbornRules(MachineRules):
+        schema = Two
+        handlers = (Stubborn,)
+
+    with pytest.raises(AssertionError, match="hung: 500 turns"), made(StubbornRules) as rules:
+        rules.add(Two.Left)
+    assert not trio.lowlevel.in_trio_run()
+
+
+def test_threads_are_waited_for() -> None:
+    """A step is over when they are."""
+
+    class Threaded:
+        @Two.Left.task(then=Two.Left)
+        async def work(self, t: Transition) -> None:
+            await trio.to_thread.run_sync(threading.Event().wait, 0.02)
+            t.machine.add(Two.Right(value=3))
+
+    class ThreadedRules(MachineRules):
+        schema = Two
+        handlers = (Threaded,)
+
+    with made(ThreadedRules) as rules:
+        rules.add(Two.Left)
+        assert rules.machine.is_active(Two.Right)
 
 
 def test_trio_that_fails() -> None:

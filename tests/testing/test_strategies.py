@@ -82,7 +82,7 @@ def shown(schema: type[Schema]) -> dict[str, object]:
     [
         lambda schema: any(state.auto for state in schema),
         lambda schema: any(state.multi and not isinstance(state, ErrorState) for state in list(schema)[:-1]),
-        lambda schema: any(state.latch and schema.relations_of(state).require for state in schema),
+        lambda schema: any(state.latch for state in schema),
         lambda schema: any(isinstance(state, ErrorState) for state in list(schema)[:-1]),
         lambda schema: any(schema.relations_of(state).after for state in schema),
         lambda schema: any({"add", "require"} <= set(schema.between(a, b)) for a in schema for b in schema if a != b),
@@ -180,6 +180,7 @@ def test_arguments_are_drawn_by_their_types_and_written() -> None:
     assert repr(coin) == "add(Gate.Unlocked(value=0, mint=''))"
     ticket = find(steps, lambda step: "Special(" in repr(step), settings=FIND)
     assert repr(ticket) == "add(Gate.Special(day=0))"
+    assert repr(Mutation(Gate, "add", (Gate.Log(),), (), {"why": "so"})) == "add(Gate.Log(), why='so')"
 
 
 class Odd(Schema):

@@ -360,6 +360,18 @@ def test_closing_is_met() -> None:
     """Waiters of the closed machine may fail; a scenario without a machine has nothing to close."""
     assert close_sweep(good) > 3
 
+    async def outsider() -> None:
+        async with trsm.open_machine(Job) as machine, trio.open_nursery() as nursery:
+            child = machine.start_child(Job)
+            child.add(Job.Loading)
+            nursery.start_soon(trio.sleep, 1)
+            waiter = machine.when(Job.Loaded)
+            await trio.sleep(1)
+            machine.add(Job.Loaded)
+        await waiter
+
+    assert close_sweep(outsider) > 3
+
     async def no_machine() -> None:
         trsm.Engine(Job)
         await trio.sleep(1)
