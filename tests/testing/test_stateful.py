@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
 import sys
+import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import pytest
@@ -12,14 +18,21 @@ import trio
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
-from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from trsm import ErrorState, HandlerError, Schema, State, Transition
-from trsm.testing import Fault, MachineRules
+from trsm._core._plan import Plan
+from trsm._core._runner import Runner
+from trsm.testing import Fault, MachineRules, _driving
 
 QUICK = settings(max_examples=30, stateful_step_count=12, deadline=None, database=None)
 SEARCH = settings(
-    QUICK, max_examples=100, derandomize=True, phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False
+    QUICK,
+    max_examples=50,
+    stateful_step_count=8,
+    derandomize=True,
+    phases=(Phase.generate, Phase.shrink),
+    report_multiple_bugs=False,
 )
 
 
@@ -124,18 +137,6 @@ def test_an_invariant_that_does_not_hold_is_shown_as_a_program_that_fails(monkey
         run_program(program, BothNeverRules)
 
 
-class Leaky:
-    """Swallows its cancellation, and sleeps on."""
-
-    @Two.Left.task
-    async def work(self, t: Transition) -> None:
-        while True:
-            try:
-                await trio.sleep_forever()
-            except trio.Cancelled:
-                await trio.sleep_forever() if t.machine.closed else None
-
-
 class Buggy:
     """Raises when it is left."""
 
@@ -173,7 +174,7 @@ class Hanging:
         (Hanging, "closes, and does not come to its end, however much time passes"),
     ],
 )
-def test_what_goes_wrong_in_the_machine_is_found(handlers: type, words: str) -> None:
+def test_what_goes_wrong_in_the_machine_is_found(handlers: type, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that nobody raised on purpose, tasks that spin, a cleanup without an end; each with its program."""
 
     class TwoRules(MachineRules):
@@ -181,6 +182,7 @@ def test_what_goes_wrong_in_the_machine_is_found(handlers: type, words: str) -> 
         faults = ()
 
     TwoRules.handlers = (handlers,)
+    monkeypatch.setattr(_driving, "TURNS", 2_000)
     error = found(TwoRules)
     assert words in str(error)
     program = program_of(error)
@@ -204,12 +206,21 @@ def test_errors_that_are_expected_may_leave_the_machine() -> None:
 # ---- Steps by hand --------------------------------------------------------------------------------------------------
 
 
-def by_hand(act: Callable[[GateRules], object]) -> GateRules:
-    rules = GateRules()
+R = TypeVar("R", bound=MachineRules)
+
+
+@contextmanager
+def made(kind: type[R]) -> Iterator[R]:
+    rules = kind()
     try:
-        act(rules)
+        yield rules
     finally:
         rules.teardown()
+
+
+def by_hand(act: Callable[[GateRules], object]) -> GateRules:
+    with made(GateRules) as rules:
+        act(rules)
     return rules
 
 
@@ -274,6 +285,266 @@ def test_the_program_of_nothing() -> None:
     assert "Gate = " not in rules._program()
 
 
+class Tidy:
+    """Takes time to clean up, in a task and in a child."""
+
+    @Two.Left.on_enter
+    def begin(self, t: Transition) -> None:
+        t.machine.start_child(Two, Tidy()).add(Two.Right(value=1))
+
+    @Two.Left.task
+    @Two.Right.task
+    async def work(self, t: Transition) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+
+
+class TidyRules(MachineRules):
+    schema = Two
+    handlers = (Tidy,)
+
+    @precondition(lambda rules: rules.is_over)
+    @invariant()
+    def nothing_is_left(self) -> None:
+        assert self.machine.closed and not self.machine.in_use
+
+
+TestTidy = TidyRules.TestCase
+TestTidy.settings = QUICK
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+def test_closing_takes_the_time_that_it_takes(how: str) -> None:
+    """Cleanups are waited for in the machine's own time, and preconditions of invariants are asked."""
+    with made(TidyRules) as rules:
+        rules.add(Two.Left)
+        getattr(rules, how)()
+        assert rules.is_over
+        rules.reopen()
+        rules.add(Two.Left)
+    assert rules.is_over
+
+
+def test_time_with_very_many_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From some number on they are not waited for one by one."""
+    monkeypatch.setattr(_driving, "JUMPS", 10)
+    woken: list[float] = []
+
+    class Ticking:
+        @Two.Left.task
+        async def work(self, t: Transition) -> None:
+            while True:
+                await trio.sleep(1)
+                woken.append(trio.current_time())
+
+    class TickingRules(MachineRules):
+        schema = Two
+        handlers = (Ticking,)
+
+    with made(TickingRules) as rules:
+        rules.add(Two.Left)
+        rules.sleep(5)
+        assert woken == [1, 2, 3, 4, 5]
+        rules.sleep(100)
+    assert woken[-1] == 105
+    assert len(woken) < 20
+
+
+def test_mutations_in_a_hurry() -> None:
+    """The next step may come before tasks have begun; it shows in the program."""
+    began: list[str] = []
+
+    class Beginning:
+        @Two.Left.task
+        async def work(self, t: Transition) -> None:
+            began.append(t.machine.id)
+
+    class HurryRules(MachineRules):
+        schema = Two
+        handlers = (Beginning,)
+
+    with made(HurryRules) as rules:
+        rules.add(Two.Left, wait=False)
+        assert began == []
+        rules.remove(Two.Left)
+        rules.add(Two.Left)
+        assert len(began) >= 1
+    assert "rules.add(Two.Left, wait=False)" in rules._program()
+
+
+def test_program_with_infinity() -> None:
+    """It imports what it needs."""
+
+    class Limit(Schema):
+        Of = State(args=Coin)
+
+    class LimitRules(MachineRules):
+        schema = Limit
+
+    with made(LimitRules) as rules:
+        rules.add(Limit.Of(value=1), most=math.inf)
+    program = rules._program()
+    assert program.startswith("from math import inf, nan\n")
+    run_program(program, LimitRules)
+
+
+def test_program_of_a_module(tmp_path: Path) -> None:
+    """Pasted into a file of its own, it is a test that fails under pytest as the rules did."""
+    (tmp_path / "rules_of_mine.py").write_text(RULES)
+    (tmp_path / "test_search.py").write_text("from rules_of_mine import DoorRules\nTestDoor = DoorRules.TestCase\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    run = subprocess.run([*command, "test_search.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 1, run.stdout
+    shown = run.stdout.partition("The same as a program")[2].partition("\n")[2]
+    lines = [line.removeprefix("E").removeprefix("  ").removeprefix("  ") for line in shown.splitlines()]
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    program: list[str] = []
+    for line in (line[indent:] for line in lines):
+        program.append(line)
+        if line.strip() == "rules.teardown()":
+            break
+    (tmp_path / "test_pasted.py").write_text("\n".join(program) + "\n")
+    again = subprocess.run([*command, "test_pasted.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 1, again.stdout
+    assert "AssertionError: the alarm is on and the door is open" in again.stdout
+    assert "1 failed" in again.stdout
+
+
+RULES = """
+from hypothesis import Phase, settings
+from hypothesis.stateful import invariant
+from trsm import ErrorState, Schema, State
+from trsm.testing import MachineRules
+
+class Door(Schema):
+    Open = State()
+    Alarm = ErrorState(catches=OSError)
+
+class Handlers:
+    @Door.Open.on_enter
+    def enter(self, t): ...
+    @Door.Open.task
+    async def work(self, t): ...
+
+@settings(
+    max_examples=60, stateful_step_count=8, derandomize=True, database=None, deadline=None,
+    phases=(Phase.generate, Phase.shrink),
+)
+class DoorRules(MachineRules):
+    schema = Door
+    handlers = (Handlers,)
+    faults = (OSError,)
+
+    @invariant()
+    def quiet(self):
+        assert not self.machine.is_active(Door.Open, Door.Alarm), "the alarm is on and the door is open"
+"""
+
+
+# ---- Faults that are planted in trsm itself --------------------------------------------------------------------------
+
+
+def spoiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the consensus forget that states remove one another."""
+    commit = Runner._commit
+
+    def spoil(self: Runner, plan: Plan, transition: Transition, silent: int) -> object:
+        failure = commit(self, plan, transition, silent)
+        if self._active.bit_count() > 1:
+            self._ticks[0] += 1
+            self._active ^= 1
+        return failure
+
+    monkeypatch.setattr(Runner, "_commit", spoil)
+
+
+def test_kernel_that_moves_a_tick_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found by the laws alone, and shown as a program that finds it again."""
+
+    class TwoRules(MachineRules):
+        schema = Two
+        faults = ()
+
+    spoiled(monkeypatch)
+    error = found(TwoRules)
+    assert "ticks have moved by no transition" in str(error)
+    with pytest.raises(AssertionError, match="ticks have moved by no transition"):
+        run_program(program_of(error), TwoRules)
+
+
+class Stubborn:
+    """Spins behind a shield, beside a cleanup that takes its time."""
+
+    @Two.Left.task
+    async def spin(self, t: Transition) -> None:
+        with trio.CancelScope(shield=True):
+            while True:
+                await trio.lowlevel.checkpoint()
+
+    @Two.Left.task
+    async def clean(self, t: Transition) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+
+
+def test_what_does_not_end_by_itself_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By force, so that the next test finds trio as it should be."""
+    monkeypatch.setattr(_driving, "TURNS", 500)
+
+    class StubbornRules(MachineRules):
+        schema = Two
+        handlers = (Stubborn,)
+
+    with pytest.raises(AssertionError, match="hung: 500 turns"), made(StubbornRules) as rules:
+        rules.add(Two.Left)
+    assert not trio.lowlevel.in_trio_run()
+
+
+def test_threads_are_waited_for() -> None:
+    """A step is over when they are."""
+
+    class Threaded:
+        @Two.Left.task(then=Two.Left)
+        async def work(self, t: Transition) -> None:
+            await trio.to_thread.run_sync(threading.Event().wait, 0.02)
+            t.machine.add(Two.Right(value=3))
+
+    class ThreadedRules(MachineRules):
+        schema = Two
+        handlers = (Threaded,)
+
+    with made(ThreadedRules) as rules:
+        rules.add(Two.Left)
+        assert rules.machine.is_active(Two.Right)
+
+
+def test_trio_that_fails() -> None:
+    """What breaks trio itself is told, and does not hang."""
+
+    async def breaks() -> None:
+        raise ZeroDivisionError
+
+    class Breaking:
+        @Two.Left.on_enter
+        def enter(self, t: Transition) -> None:
+            trio.lowlevel.spawn_system_task(breaks)
+
+    class BreakingRules(MachineRules):
+        schema = Two
+        handlers = (Breaking,)
+
+    with pytest.raises(AssertionError, match="trio itself has failed: ") as caught, made(BreakingRules) as rules:
+        rules.add(Two.Left)
+    assert isinstance(caught.value.__cause__, trio.TrioInternalError)
+    assert not trio.lowlevel.in_trio_run()
+
+
 # ---- Mistakes -------------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +566,28 @@ def test_handlers_that_need_arguments() -> None:
 
     with pytest.raises(TypeError, match=r"Needy is made anew for each machine, without arguments, and needs some"):
         type("Bad", (MachineRules,), {"schema": Gate, "handlers": (Needy,)})
+
+
+async def test_driving_inside_of_trio() -> None:
+    with pytest.raises(RuntimeError, match="MachineRules runs trio itself: drive it in a sync test, and call teardown"):
+        GateRules()
+
+
+def test_handlers_that_are_no_tuple() -> None:
+    with pytest.raises(TypeError, match=r"handlers = <class .*Handlers'>: write a tuple, such as \(DoorHandlers,\)"):
+        type("Bad", (MachineRules,), {"schema": Gate, "handlers": Handlers})
+
+
+def test_machine_that_does_not_open() -> None:
+    """It says why, and leaves trio behind as it should be."""
+
+    class BadRules(MachineRules):
+        schema = Gate
+        options = {"queue_limit": 0}
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="queue_limit"):
+            BadRules()
 
 
 def test_handlers_of_another_schema() -> None:

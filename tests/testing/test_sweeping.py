@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 import trio
 
 import trsm
-from trsm import Machine, Schema, State, Transition
+from trsm import ErrorState, Machine, Schema, State, Transition
 from trsm.testing import (
+    Fault,
     SweepFailure,
+    call_sweep,
     cancel_sweep,
     close_sweep,
     interrupt_sweep,
@@ -302,3 +307,384 @@ def test_scenario_that_does_wrong_when_cancelled(scenario: Callable[[], object],
     assert again.value.findings[0].split(":")[0] == failure.findings[0].split(":")[0]
     for number in range(failure.point):
         assert cancel_sweep(scenario, point=number) == 1
+
+
+# ---- The other sweeps -----------------------------------------------------------------------------------------------
+
+
+async def swallows_everything() -> None:
+    try:
+        await trio.sleep(1)
+        await trio.sleep(1)
+    except (KeyboardInterrupt, Fault):
+        await trio.lowlevel.checkpoint()
+
+
+def test_swallowed_interrupt() -> None:
+    """Ctrl-C that does not come out is found."""
+    with pytest.raises(
+        SweepFailure, match=r"interrupt_sweep\(.*, point 0: interrupted by Ctrl-C: .*\n.*swallowed Ctrl-C"
+    ):
+        interrupt_sweep(swallows_everything)
+
+
+def test_interrupt_that_comes_out_twice() -> None:
+    """So is one that is told twice."""
+
+    async def tells_twice() -> None:
+        try:
+            await trio.sleep(1)
+            await trio.sleep(1)
+        except KeyboardInterrupt as error:
+            raise BaseExceptionGroup("", [error, KeyboardInterrupt()]) from None
+
+    with pytest.raises(SweepFailure, match="Ctrl-C came out of it 2 times"):
+        interrupt_sweep(tells_twice)
+
+
+def test_interrupts_that_would_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, in another thread and where they are handled."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    with pytest.raises(RuntimeError, match="interrupt_sweep: Ctrl-C would not arrive here: call it in the main thread"):
+        interrupt_sweep(good)
+    monkeypatch.undo()
+
+    async def elsewhere() -> None:
+        await trio.to_thread.run_sync(interrupt_sweep, good)
+
+    with pytest.raises(RuntimeError, match="Ctrl-C would not arrive here"):
+        trio.run(elsewhere)
+
+
+def test_closing_is_met() -> None:
+    """Waiters of the closed machine may fail; a scenario without a machine has nothing to close."""
+    assert close_sweep(good) > 3
+
+    async def outsider() -> None:
+        async with trsm.open_machine(Job) as machine, trio.open_nursery() as nursery:
+            child = machine.start_child(Job)
+            child.add(Job.Loading)
+            nursery.start_soon(trio.sleep, 1)
+            waiter = machine.when(Job.Loaded)
+            await trio.sleep(1)
+            machine.add(Job.Loaded)
+        await waiter
+
+    assert close_sweep(outsider) > 3
+
+    async def no_machine() -> None:
+        trsm.Engine(Job)
+        await trio.sleep(1)
+
+    assert close_sweep(no_machine) == 1
+
+
+async def with_errors() -> None:
+    """Have every kind of handler, and take what they raise as a state."""
+    async with trsm.open_machine(Careful, Takes()) as machine:
+        machine.add(Careful.On)
+        await trio.sleep(1)
+        machine.remove(Careful.On)
+        machine.start_soon(trio.sleep, 1)
+        await trio.sleep(2)
+
+
+class Careful(Schema):
+    On = State()
+    ErrFault = ErrorState(catches=(Fault, OSError))
+
+
+class Takes:
+    @Careful.On.can_enter
+    def may(self, t: Transition) -> bool:
+        return True
+
+    @Careful.On.on_enter
+    def enter(self, t: Transition) -> None: ...
+
+    @Careful.On.on_exit
+    def leave(self, t: Transition) -> None: ...
+
+    @Careful.On.task
+    async def work(self, t: Transition) -> None:
+        await trio.sleep_forever()
+
+    @Careful.ErrFault.task
+    async def take(self, t: Transition) -> None: ...
+
+
+def test_every_handler_and_task_raises_once() -> None:
+    """Each call is a point; an error state takes it, or it leaves; with the exception that was asked for."""
+    assert raise_sweep(with_errors) == 5
+    made: list[OSError] = []
+
+    def disk_is_full() -> OSError:
+        made.append(OSError("disk full"))
+        return made[-1]
+
+    assert raise_sweep(with_errors, error=disk_is_full) == 5
+    assert len(made) == 5
+    assert raise_sweep(with_errors, error=KeyboardInterrupt) == 5
+
+
+def test_fault_that_brings_something_else() -> None:
+    """What leaves besides is found, with the handler that was made to raise."""
+
+    class Breaks(Takes):
+        @Careful.ErrFault.on_enter
+        def also(self, t: Transition) -> None:
+            raise ZeroDivisionError
+
+    async def breaks() -> None:
+        async with trsm.open_machine(Careful, Breaks()) as machine:
+            machine.add(Careful.On)
+            await trio.sleep(1)
+
+    with pytest.raises(SweepFailure) as caught:
+        raise_sweep(breaks)
+    assert caught.value.point == 0
+    assert "raise_sweep(breaks), point 0: made to raise: can_enter Takes.may, in <Transition" in str(caught.value)
+    assert "broke: ZeroDivisionError() left it" in caught.value.findings
+
+
+class Store:
+    """Where things are written, in every way that a function can be kept."""
+
+    written = 0
+
+    def write(self, text: str) -> None:
+        Store.written += 1
+
+    async def send(self, text: str) -> None:
+        await trio.lowlevel.checkpoint()
+
+    @staticmethod
+    def plain(text: str) -> str:
+        return text
+
+    @classmethod
+    def make(cls) -> Store:
+        return cls()
+
+
+class Shop(Store):
+    """Inherits them."""
+
+
+async def uses_the_store() -> None:
+    for _ in range(3):
+        try:
+            store = Shop.make()
+            store.write(store.plain("x"))
+            await store.send("x")
+        except (Fault, OSError):
+            await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("function", ["write", "send", "plain", "make"])
+@pytest.mark.parametrize("owner", [Store, Shop])
+def test_every_call_of_a_function_fails_once(owner: type, function: str) -> None:
+    """Methods, async ones, static and class methods, inherited or not; afterwards all is as before."""
+    before = dict(vars(owner))
+    assert call_sweep(uses_the_store, owner, function) == 3
+    assert call_sweep(uses_the_store, owner, function, error=OSError) == 3
+    assert dict(vars(owner)) == before | {"written": Store.written} if owner is Store else before
+
+
+def test_function_of_an_object_and_of_a_module() -> None:
+    """Bound as it was; the object is as before."""
+    store = Store()
+
+    async def writes() -> None:
+        try:
+            store.write("x")
+            await store.send("x")
+        except Fault:
+            await trio.lowlevel.checkpoint()
+        try:
+            signal.getsignal(signal.SIGINT)
+        except Fault:
+            await trio.lowlevel.checkpoint()
+
+    assert call_sweep(writes, store, "write") == 1
+    assert call_sweep(writes, store, "send") == 1
+    assert vars(store) == {}
+    store.write = store.write  # type: ignore[method-assign]
+    assert call_sweep(writes, store, "write") == 1
+    assert list(vars(store)) == ["write"]
+    assert call_sweep(writes, signal, "getsignal") >= 1
+
+
+def test_call_that_breaks_a_scenario() -> None:
+    """It is said which call that was, and where it was made."""
+
+    async def fragile() -> None:
+        Store().write("x")
+        try:
+            Store().write("y")
+        except Fault as error:
+            raise ZeroDivisionError from error
+        await trio.lowlevel.checkpoint()
+
+    with pytest.raises(SweepFailure) as caught:
+        call_sweep(fragile, Store, "write")
+    words = (
+        r"call_sweep\(fragile\), point 1: made to fail: call 2 of Store.write, by test_sweeping.py:\d+\n  broke: ZeroD"
+    )
+    assert re.match(words, str(caught.value))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+# ---- Scenarios that hang --------------------------------------------------------------------------------------------
+
+
+def test_hang_without_a_disturbance() -> None:
+    """It is found before anything is disturbed."""
+    with pytest.raises(SweepFailure, match="even where it is not disturbed\n  hung: nothing can go on") as caught:
+        cancel_sweep(trio.sleep_forever)
+    assert caught.value.point == -1
+
+
+async def hangs_in_a_child() -> None:
+    """Have a shielded task that nobody ends, in a nursery."""
+
+    async def stubborn() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stubborn)
+        await trio.sleep(1)
+
+
+def test_hang_that_is_hard_to_end() -> None:
+    """A shielded task is ended by force; the next sweep finds everything in order."""
+    with pytest.raises(SweepFailure, match=r"hung: nothing can go on.*hangs_in_a_child.*; task .*stubborn"):
+        cancel_sweep(hangs_in_a_child)
+    assert cancel_sweep(good) > 3
+
+
+SPINNING = """
+import sys, trio
+from trsm.testing import SweepFailure, _sweeping, cancel_sweep
+
+async def spins_and_takes_everything():
+    while True:
+        try:
+            await trio.lowlevel.checkpoint()
+        except BaseException:
+            continue
+
+sys.unraisablehook = lambda unraisable: None
+_sweeping.QUIET_BOUND = 500
+try:
+    cancel_sweep(spins_and_takes_everything)
+except SweepFailure as failure:
+    print(failure)
+
+async def good():
+    await trio.sleep(1)
+
+print(cancel_sweep(good))
+"""
+
+
+def test_hang_that_nothing_ends() -> None:
+    """Where even force does not help, trio is broken off, which leaves a mess; the failure is told all the same."""
+    run = subprocess.run([sys.executable, "-c", SPINNING], capture_output=True, text=True, timeout=60, check=False)
+    assert "hung: it goes on and on: 500 steps did not suffice, the last of task" in run.stdout
+    assert run.stdout.splitlines()[-1] == "1"
+
+
+def test_scenario_that_remembers() -> None:
+    """One that has more to do in each run never comes to the end of its points; it says so."""
+    runs = 0
+
+    async def more_and_more() -> None:
+        nonlocal runs
+        runs += 1
+        for _ in range(20 * runs):
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(SweepFailure, match=r"disturbed ones did not reach the end: does it remember earlier runs\?"):
+        cancel_sweep(more_and_more)
+
+
+def test_scenario_that_ends_by_cancelling_itself() -> None:
+    """It came to an end for no reason that can be seen."""
+
+    async def leaves_silently() -> None:
+        await trio.lowlevel.checkpoint()
+        raise trio.Cancelled._create()
+
+    with pytest.raises(SweepFailure, match="broke"):
+        cancel_sweep(leaves_silently)
+
+
+# ---- Mistakes -------------------------------------------------------------------------------------------------------
+
+
+def sync() -> None: ...
+
+
+async def needs(path: str) -> None: ...
+
+
+class Callable_:
+    async def __call__(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_what_is_no_scenario(sweep: Sweep) -> None:
+    """It is refused, with what to write, before anything runs."""
+    name = sweep.__name__
+    with pytest.raises(TypeError, match=rf"{name}\(sync\): a scenario is an async function: write async def sync\(\)"):
+        sweep(sync)
+    with pytest.raises(TypeError, match=rf"{name}\(3\): a scenario is an async function"):
+        sweep(3)
+    with pytest.raises(
+        TypeError, match=rf"{name}\(needs\): .*without arguments, and this one takes some \(.*path.*partial"
+    ):
+        sweep(needs)
+    with pytest.raises(TypeError, match=rf"{name}\(…\): pass the async function itself, and do not call it"):
+        sweep(good())
+    with pytest.raises(TypeError, match=rf"{name}\(…, after=3\): pass a sync function without arguments"):
+        sweep(good, after=3)
+    with pytest.raises(TypeError, match=rf"{name}\(…, after=.*\): pass a sync function"):
+        sweep(good, after=good)
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+async def test_sweep_inside_of_trio(sweep: Sweep) -> None:
+    """It runs trio itself."""
+    with pytest.raises(RuntimeError, match=f"{sweep.__name__} runs trio itself, many times: call it in a sync test"):
+        sweep(good)
+
+
+def test_what_may_be_a_scenario() -> None:
+    """An async function with arguments bound, and an object that is called like one."""
+    assert cancel_sweep(functools.partial(functools.partial(trio.sleep, 1))) == 1
+    assert cancel_sweep(Callable_()) == 1
+
+
+def test_errors_that_cannot_be_raised() -> None:
+    """An exception itself, where each run needs its own; and what makes none."""
+    with pytest.raises(
+        TypeError, match=r"raise_sweep\(…, error=OSError\(\)\): each run raises .*: pass its class, or lambda"
+    ):
+        raise_sweep(good, error=OSError())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"call_sweep\(…, error=3\): each run raises an exception of its own"):
+        call_sweep(good, Store, "write", error=3)  # type: ignore[arg-type]
+    with pytest.raises(SweepFailure, match=r"it made 3, which cannot be raised: pass an exception class"):
+        call_sweep(uses_the_store, Store, "write", error=lambda: 3)  # type: ignore[arg-type,return-value]
+
+
+def test_functions_that_are_none() -> None:
+    """What the owner does not have, what is not called, and what is no name."""
+    with pytest.raises(AttributeError):
+        call_sweep(good, Store, "read")
+    with pytest.raises(TypeError, match=r"call_sweep\(…, 'written'\): it is \d+, which nobody calls"):
+        call_sweep(good, Store, "written")
+    with pytest.raises(TypeError, match=r"name the function: call_sweep\(scenario, Store, 'write'\)"):
+        call_sweep(good, Store, Store.write)  # type: ignore[arg-type]

@@ -59,10 +59,9 @@ class Guest:
 
     async def _main(self) -> None:
         while not self._is_over:
-            asked, self._asked = self._asked, None
-            if asked is not None:
-                with trio.CancelScope() as self._asking:
-                    self._answer = await outcome.acapture(asked)
+            assert self._asked is not None  # nobody takes turns who has not asked
+            with trio.CancelScope() as self._asking:
+                self._answer = await outcome.acapture(self._asked)
             # A checkpoint and no sleep: a trio that sleeps waits in a thread, and is not where the next step finds it.
             await trio.lowlevel.checkpoint()
 
@@ -73,27 +72,34 @@ class Guest:
           AssertionError: that took too many turns.
         """
         self._asked, self._answer = function, None
-        if not self._turned(TURNS, lambda: self._answer is not None):
+        if not self._turned(TURNS, lambda: self._answer is not None) and not self.has_ended:
             self._asking.cancel()
             self._turned(LAST_TURNS, lambda: self._answer is not None)
             raise AssertionError(f"hung: {TURNS:,} turns of all tasks did not suffice; tasks never come to rest")
-        assert self._answer is not None  # it has turned for that long
-        return cast("outcome.Outcome[T]", self._answer).unwrap()
+        answer = cast("outcome.Outcome[T] | None", self._answer)
+        if answer is None or (isinstance(answer, outcome.Error) and isinstance(answer.error, trio.Cancelled)):
+            self._turned(LAST_TURNS, lambda: False)
+            assert isinstance(self._ended, outcome.Error)  # nothing else cancels whoever asks
+            raise AssertionError(f"trio itself has failed: {leaves(self._ended.error)}") from self._ended.error
+        return answer.unwrap()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether trio has ended, by itself or as it was told."""
+        return self._ended is not None
 
     def end(self) -> None:
         """End the run. There is nothing left in it: see `Life.end`."""
         self._is_over = True
-        self._turned(LAST_TURNS, lambda: self._ended is not None)
+        self._turned(LAST_TURNS, lambda: False)
 
     def _turned(self, turns: int, is_enough: Callable[[], bool]) -> bool:
-        """Take turns until it is enough, and return whether it came to that."""
+        """Take turns until it is enough, and return whether it came to that; trio may end before."""
         for _ in range(turns):
+            if self.has_ended or is_enough():
+                break
             self._turns.get()()
-            if is_enough():
-                return True
-            if self._ended is not None:
-                self._ended.unwrap()  # trio itself has failed
-        return False
+        return is_enough()
 
 
 class Armed(Saboteur):
@@ -135,6 +141,11 @@ class Life:
         expected: tuple[type[BaseException], ...] = (),
         seed: int = 0,
     ) -> None:
+        if trio.lowlevel.in_trio_run():
+            raise RuntimeError(
+                "MachineRules runs trio itself: drive it in a sync test, and call teardown() of one that you made by "
+                "hand"
+            )
         self._schema = schema
         self._expected = expected
         self._make_handlers = make_handlers
@@ -164,7 +175,7 @@ class Life:
     def open(self) -> None:
         """Open the machine, again if it has ended."""
         assert self._is_over  # there is one at a time
-        self.laws.machines.clear()
+        self.laws.forget()
         self.armed.disarm()
         handlers = self._make_handlers()
 
@@ -288,13 +299,14 @@ class Life:
             if not self._is_over:
                 self.close()
         finally:
-            self._guest.ask(self._clear)
+            if not self._guest.has_ended:
+                self._guest.ask(self._clear)
             self._stack.close()
 
     async def _clear(self) -> None:
         """End what did not end: let time pass, and then by force."""
         self._scope.cancel("the test is over")
-        for number in range(LAST_TURNS):
+        for number in range(LAST_TURNS):  # pragma: no branch - what takes even that is beyond help
             if self._is_over:
                 return
             await trio.lowlevel.checkpoint()

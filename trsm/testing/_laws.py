@@ -62,6 +62,11 @@ class Laws(Tracer):
         self._last: dict[int, Ticks] = {}
         """Machine, by `id`, which `machines` keeps alive -> its ticks when it was last looked at."""
 
+    def forget(self) -> None:
+        """Forget machines that have ended, of which nothing is to be said any more."""
+        self.machines.clear()
+        self._last.clear()
+
     def _expect(self, condition: object, machine: Observed, transition: Transition | None, words: str) -> None:
         if not condition:
             at = "" if transition is None else f", {transition!r}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import attrs
 
@@ -13,6 +13,14 @@ from trsm import Call, Engine, Result, Schema, State
 AnyState = State[..., object]
 MutationKind = Literal["add", "remove", "set", "toggle", "mutate"]
 KINDS: tuple[MutationKind, ...] = ("add", "remove", "set", "toggle", "mutate")
+
+
+class Printer(Protocol):
+    """What Hypothesis, as IPython, shows values with."""
+
+    def text(self, text: str) -> None:
+        """Show a text."""
+        ...  # a protocol's method has no body to run
 
 
 @attrs.frozen(repr=False)
@@ -44,6 +52,10 @@ class Mutation:
             dropped = [self._written(one) for one in self.dropped]
             states = [f"add=[{', '.join(states)}]", f"remove=[{', '.join(dropped)}]"]
         return f"{self.kind}({', '.join([*states, *keywords])})"
+
+    def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
+        """Show it so in what Hypothesis prints, too."""
+        printer.text(repr(self))
 
     def _written(self, one: AnyState | Call[object]) -> str:
         if not isinstance(one, Call):

@@ -13,7 +13,7 @@ from hypothesis.errors import InvalidArgument, ResolutionFailed
 
 from trsm import Call, Engine, ErrorState, Machine, Schema, open_machine
 from trsm.testing._made import checked_schema, made_handlers
-from trsm.testing._mutations import KINDS, AnyState, Mutation, MutationKind
+from trsm.testing._mutations import KINDS, AnyState, Mutation, MutationKind, Printer
 
 # ---- Schemas --------------------------------------------------------------------------------------------------------
 
@@ -83,13 +83,21 @@ def _plain_schemas(
             unique_by=lambda pair: pair[:2],
         )
     )
+    apart: set[tuple[str, str]] = set()
+    """States that an error state removes, or that remove it: that relation is mutual, and leaves room for no other."""
+    together: set[tuple[str, str]] = set()
     for source, target, relation in pairs:
-        if source == target:
+        if source == target or (source, target) in apart:
             continue
+        has_fault = bool(faults & {source, target})
         if relation == "remove":
-            if not (faults & {source, target} and latched & {source, target}):  # latches keep no error state out
+            # A latched state keeps no error state out.
+            if not has_fault or not (latched & {source, target} or (target, source) in together):
                 states[source].setdefault("remove", []).append(target)
+                if has_fault:
+                    apart |= {(source, target), (target, source)}
             continue
+        together.add((source, target))
         if relation in ("add", "both"):
             states[source].setdefault("add", []).append(target)
         if relation in ("require", "both") and (source not in latched or target in latched):
@@ -253,6 +261,10 @@ class Reached:
 
     def _made(self) -> list[object]:
         return made_handlers(self.schema, self.handlers, f"machines({self.schema.__name__}, …)")
+
+    def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
+        """Show it so in what Hypothesis prints, too."""
+        printer.text(repr(self))
 
     def __repr__(self) -> str:
         return f"<Reached {self.schema.__name__} by {', '.join(map(repr, self.mutations)) or 'nothing'}>"

@@ -72,7 +72,7 @@ class _Time(trio.abc.Clock):
         pass
 
     def current_time(self) -> float:
-        if self.is_broken:
+        if self.is_broken:  # pragma: no cover - in a process of its own: test_hang_that_nothing_ends
             raise Hung("the run could not be ended otherwise")
         return self.now
 
@@ -116,8 +116,10 @@ class _Trial(trio.abc.Instrument):
 
     def reached(self, place: Callable[[], str]) -> bool:
         """Count a point, and return whether it is the one to disturb at."""
+        if not self._is_inside:
+            return False
         self.points += 1
-        if not self._is_inside or self.points != self.point + 1 or self.place is not None:
+        if self.points != self.point + 1:
             return False
         self.place = place()
         return True
@@ -127,7 +129,7 @@ class _Trial(trio.abc.Instrument):
         with repeatable(seed), tracing(self.laws), self.disturbance.around(self):
             try:
                 trio.run(self._run, clock=self._time, instruments=[self])
-            except BaseException as error:
+            except BaseException as error:  # pragma: no cover - the same: trio was broken off
                 self._keep(error)
 
     def _keep(self, error: BaseException) -> None:
@@ -184,7 +186,7 @@ class _Trial(trio.abc.Instrument):
         self.hung = self.hung or words
         self._resorts += 1
         self._last_resort.cancel("the scenario hung")
-        if self._resorts > 3:
+        if self._resorts > 3:  # pragma: no cover - the same
             self._time.is_broken = True
         elif self._resorts > 1:
             for task in self._of_scenario():
@@ -242,10 +244,11 @@ class _Disturbance:
         """Return whether an exception that left the scenario is what the disturbance brought."""
         return False
 
+    def happen(self, trial: _Trial) -> None:
+        """Do it, at a step."""
+
     def judge(self, trial: _Trial) -> list[str]:
         """Return what is wrong with how the scenario took it."""
-        if trial.place is None and not trial.is_complete and not trial.left:
-            return ["the scenario did not come to its end, and nothing says why"]
         return []
 
 
@@ -253,10 +256,6 @@ class _AtStep(_Disturbance):
     def step(self, trial: _Trial, task: trio.lowlevel.Task) -> None:
         if trial.reached(lambda: f"before a step of {_place(task)}"):
             self.happen(trial)
-
-    def happen(self, trial: _Trial) -> None:
-        """Do it."""
-        raise NotImplementedError
 
 
 class _Cancel(_AtStep):
@@ -266,10 +265,9 @@ class _Cancel(_AtStep):
         trial.scope.cancel(f"{self.name}, point {trial.point}")
 
     def judge(self, trial: _Trial) -> list[str]:
-        found = super().judge(trial)
         if trial.is_met and trial.is_complete:
-            found.append("the scenario was told of the cancellation, swallowed it, and went on to its end")
-        return found
+            return ["the scenario was told of the cancellation, swallowed it, and went on to its end"]
+        return []
 
 
 class _Interrupt(_AtStep):
@@ -282,11 +280,10 @@ class _Interrupt(_AtStep):
         return isinstance(error, KeyboardInterrupt)
 
     def judge(self, trial: _Trial) -> list[str]:
-        found = super().judge(trial)
         times = sum(isinstance(error, KeyboardInterrupt) for error in trial.left)
-        if trial.place is not None and times != 1:
-            found.append(f"Ctrl-C came out of it {times} times" if times else "the scenario swallowed Ctrl-C")
-        return found
+        if trial.place is None or times == 1:
+            return []
+        return [f"Ctrl-C came out of it {times} times" if times else "the scenario swallowed Ctrl-C"]
 
 
 class _Close(_AtStep):
@@ -406,6 +403,10 @@ def _caller() -> str:
 # ---- All runs -------------------------------------------------------------------------------------------------------
 
 
+QUIET_BOUND = 100_000
+"""How many steps a scenario may take that is not disturbed."""
+
+
 def _sweep(
     scenario: Scenario,
     disturbance: _Disturbance,
@@ -418,7 +419,7 @@ def _sweep(
     kinds = expected if isinstance(expected, tuple) else (expected,)
     points = 0
     for seed in seeds:
-        quiet = _tried(scenario, disturbance, -1, seed, 100_000, kinds, after)
+        quiet = _tried(scenario, disturbance, -1, seed, QUIET_BOUND, kinds, after)
         bound = 20 * quiet.steps + 1000
         if point is not None:
             points += _tried(scenario, disturbance, point, seed, bound, kinds, after).place is not None
@@ -559,6 +560,7 @@ def interrupt_sweep(
     Raises:
       RuntimeError: also if Ctrl-C would not arrive: outside of the main thread, or where it is handled or ignored.
     """
+    _check("interrupt_sweep", scenario, after)
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         raise RuntimeError(
