@@ -123,11 +123,8 @@ class Performer(Engine):
                 self._announce(Tracer.scope_entered, state)
                 if over is not None:
                     self._announce(Tracer.scope_ended, state, over)
-            except BaseException as error:  # what a tracer raised that is no `Exception`: there will be no `with`
-                if among is not None and scope in among:
-                    del among[scope]
-                    if not among:
-                        self._scopes_left(state, ends_active)
+            except BaseException as error:
+                # What a tracer raised that is no `Exception`: there will be no `with`, and the machine has closed.
                 scope.__exit__(type(error), error, error.__traceback__)
                 raise
         return among

@@ -450,10 +450,6 @@ class Subscriptions:
     def __len__(self) -> int:
         return sum(len(table) for table in list(self.tables.values()))
 
-    def observers(self) -> list[Observer]:
-        """Return all who wait for something or iterate, each once."""
-        return self.of(key for key in list(self.tables) if key != PIPES)
-
     def add(self, observer: Observer, keys: Iterable[int]) -> tuple[Subscription, ...]:
         """Subscribe an observer under each key."""
         added: tuple[Subscription, ...] = ()

@@ -73,9 +73,9 @@ FAULTS: tuple[Fault, ...] = (
         5,
         "a refused mutation stands as the last transition",
         RUNNER,
-        "                self._refused(refusal, transition)\n                return self._canceled",
-        "                self._refused(refusal, transition)\n                self._last = transition\n"
-        "                return self._canceled",
+        "            self._refused(ended, transition)\n            return self._canceled",
+        "            self._refused(ended, transition)\n            self._last = transition\n"
+        "            return self._canceled",
         f"{LIVES}random_machines_whose_handlers_raise_refuse_and_queue",
     ),
     Fault(
@@ -114,8 +114,8 @@ FAULTS: tuple[Fault, ...] = (
         10,
         "waiters on a state that leaves are not asked",
         "_machine.py",
-        "keys = [ANY, *members(plan.touched | (0 if removal is None else removal._plan.touched))]",
-        "keys = [ANY, *members(plan.target)]",
+        "touches = plan.touches if removal is None else members(plan.touched | removal._plan.touched)",
+        "touches = members(plan.target)",
         f"{LIVES}random_waiters_against_the_log",
     ),
     Fault(
@@ -220,8 +220,8 @@ FAULTS: tuple[Fault, ...] = (
         23,
         "every transition is kept",
         RUNNER,
-        "        self._tick = transition.tick = self._tick + 1\n",
-        "        self._tick = transition.tick = self._tick + 1\n"
+        "        self._tick = transition._tick = self._tick + 1\n",
+        "        self._tick = transition._tick = self._tick + 1\n"
         '        globals().setdefault("kept", []).append(transition)\n',
         f"{LIVES}very_many_activations_leave_nothing",
     ),

@@ -253,7 +253,11 @@ def test_every_function_that_changes_tables_is_marked_protected(module: str) -> 
 
 def test_every_module_of_the_shell_marks_itself() -> None:
     """None was forgotten: what is in the shell and not listed here holds no table."""
-    shell = {f"trsm.{path.stem}" for path in Path(_protection.__file__).parent.glob("_*.py") if path.stem != "__init__"}
+    shell = {
+        f"trsm.{path.stem}"
+        for path in Path(_protection.__file__).parent.glob("_*.py")
+        if not path.stem.startswith("__")
+    }
     assert shell - set(PROTECTED) == {"trsm._protection"}
 
 
