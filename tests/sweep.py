@@ -4,12 +4,12 @@ A program is an async function that opens its machines in the scope of a `Trial`
 before the k-th step of any task it is cancelled from outside, gets Ctrl-C or has its machines closed; or the n-th call
 of a handler raises. After every run the trial checks what has to hold whatever happened (promises P13, P14 and P20).
 
-All that is private to trio stands in `repeatable`; ``shell/test_sweep.py`` has a test that says so when it moves.
+The sweeps of `trsm.testing` are for users, and see what users can see. This harness looks inside, at what a machine
+still holds and whether each thing was told once; what both need, the seeded order of tasks, is theirs.
 """
 
 from __future__ import annotations
 
-import random
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,30 +17,13 @@ from contextlib import contextmanager
 import attrs
 import pytest
 import trio
-from trio._core import _run  # see `repeatable`
 from trio.testing import MockClock
 
 from trsm import Machine, Schema, State, Transition, Waiter, _opening
+from trsm.testing._faults import leaves
+from trsm.testing._seeding import repeatable
 
 Program = Callable[["Trial"], Awaitable[None]]
-
-
-@contextmanager
-def repeatable(seed: int) -> Iterator[None]:
-    """Let trio schedule tasks in the same order on every run with this seed.
-
-    By itself trio shuffles what is ready at once, so that nobody relies on an order. It has a switch to sort it first,
-    and its own source of random numbers, for Hypothesis: both private.
-    """
-    source: random.Random = _run._r
-    state = source.getstate()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-        source.seed(seed)
-        try:
-            yield
-        finally:
-            source.setstate(state)
 
 
 class Fault(Exception):
@@ -49,13 +32,6 @@ class Fault(Exception):
 
 class Stop(BaseException):
     """The same, and no `Exception`."""
-
-
-def leaves(error: BaseException | None) -> list[BaseException]:
-    """Return the exceptions in an exception, with no groups around them."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in leaves(one)]
-    return [] if error is None else [error]
 
 
 # ---- Disturbances ---------------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from sweep import CANCEL, Program, Trial
 
 import trsm
+from shell.test_sweep import PROGRAMS
 from trsm import ErrorState, Machine, Schema, State, Transition
 from trsm.testing import (
     Fault,
@@ -688,3 +690,17 @@ def test_functions_that_are_none() -> None:
         call_sweep(good, Store, "written")
     with pytest.raises(TypeError, match=r"name the function: call_sweep\(scenario, Store, 'write'\)"):
         call_sweep(good, Store, Store.write)  # type: ignore[arg-type]
+
+
+# ---- The project's own programs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_programs_of_all_kinds(program: Program, sweep: Sweep) -> None:
+    """Tasks, waiters, children, cleanups, errors: whatever the project's own harness runs, users' tools run too."""
+
+    async def scenario() -> None:
+        await program(Trial(CANCEL, -1))
+
+    assert sweep(scenario) >= 1
