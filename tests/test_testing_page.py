@@ -34,7 +34,8 @@ def test_the_tests_of_the_page_pass() -> None:
     """In their directory, with nothing but pytest."""
     done = ran(HERE)
     assert done.returncode == 0, done.stdout
-    tests = re.findall(r"^(?:async )?def test_\w+", (HERE / "test_turnstile.py").read_text(encoding="utf-8"), re.M)
+    source = (HERE / "test_turnstile.py").read_text(encoding="utf-8")
+    tests = re.findall(r"^(?:(?:async )?def test_|Test)\w+", source, re.MULTILINE)
     assert f"{len(tests)} passed" in done.stdout
 
 

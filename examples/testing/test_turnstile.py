@@ -6,6 +6,9 @@ cd examples/testing && pytest
 from __future__ import annotations
 
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant
 from turnstile import Handlers, Turnstile
 
 import trsm
@@ -72,6 +75,30 @@ def test_every_set_of_states_can_be_left_for_an_unlocked_gate() -> None:
         gate = trsm.Engine(Turnstile)
         path.replay(gate)
         assert gate.can_add(Turnstile.Unlocked), path
+
+
+# ---- At random ------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(trsm.testing.mutations(Turnstile)))
+def test_everybody_is_counted_once(steps: list[trsm.testing.Mutation]) -> None:
+    handlers = Handlers()
+    gate = trsm.Engine(Turnstile, handlers)
+    for step in steps:
+        step.apply(gate)
+    assert handlers.people == (gate.tick(Turnstile.Push) + 1) // 2
+
+
+class TurnstileRules(trsm.testing.MachineRules):
+    schema = Turnstile
+    handlers = (Handlers,)
+
+    @invariant()
+    def the_coin_has_fallen(self) -> None:
+        assert self.machine.is_inactive(Turnstile.Coin)
+
+
+TestTurnstile = TurnstileRules.TestCase
 
 
 # ---- Sweeps ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
-from trsm import ErrorState, HandlerError, Schema, State, Transition
+from trsm import ErrorState, HandlerError, Schema, State, Transition, open_machine
 from trsm._core._plan import Plan
 from trsm._core._runner import Runner
 from trsm.testing import Fault, MachineRules, _driving
@@ -270,6 +270,44 @@ def test_a_fault_is_raised_in_the_call_that_it_is_for() -> None:
 
     assert "rules.fail(1, GateRules.faults[1])" in by_hand(taken)._program()
     by_hand(unhandled)
+
+
+def test_a_fault_that_did_not_come_is_forgotten_when_the_machine_is_opened_again() -> None:
+    def act(rules: GateRules) -> None:
+        rules.fail(5, Fault)
+        rules.close()
+        rules.reopen()
+        for _ in range(8):
+            assert rules.add(Gate.Unlocked(value=1))
+            assert rules.remove(Gate.Unlocked)
+            assert not rules.machine.closed
+
+    by_hand(act)
+
+
+class Leaving:
+    """Leaves a machine behind, in a task that nobody ends."""
+
+    @Two.Left.on_enter
+    def enter(self, t: Transition) -> None:
+        trio.lowlevel.spawn_system_task(self.stay)
+
+    async def stay(self) -> None:
+        async with open_machine(Two, id="stray"):
+            await trio.sleep_forever()
+
+
+def test_a_machine_that_is_left_behind() -> None:
+    """It is found when the one that opened it has ended."""
+
+    class LeavingRules(MachineRules):
+        schema = Two
+        handlers = (Leaving,)
+
+    with made(LeavingRules) as rules:
+        rules.add(Two.Left)
+        with pytest.raises(AssertionError, match="machine 'stray' was never closed"):
+            rules.close()
 
 
 def test_a_fault_that_cannot_be_raised() -> None:

@@ -73,6 +73,13 @@ def test_each_schema_can_be_driven(schema: type[Schema], data: st.DataObject) ->
         assert not any(engine.is_active(other) for other in schema.relations_of(state).remove)
 
 
+@given(schemas(error_states=True, min_states=2, max_states=3))
+@settings(max_examples=400, database=None, phases=(Phase.generate,))
+def test_error_states_keep_to_their_relations(schema: type[Schema]) -> None:
+    """What removes an error state is removed by it, and so can neither require nor bring it: no schema is refused."""
+    assert len(schema) >= 3
+
+
 def shown(schema: type[Schema]) -> dict[str, object]:
     return schema.to_dict()["states"]  # type: ignore[return-value]
 
