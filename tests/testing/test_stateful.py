@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -487,16 +487,16 @@ class DoorRules(MachineRules):
 
 def spoiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the consensus forget that states remove one another."""
-    commit = Runner._commit
+    transact = Runner._transact
 
-    def spoil(self: Runner, plan: Plan, transition: Transition, silent: int) -> object:
-        failure = commit(self, plan, transition, silent)
+    def spoil(self: Runner, plan: Plan, transition: Transition, *more: Any, **named: Any) -> object:
+        failure = transact(self, plan, transition, *more, **named)
         if self._active.bit_count() > 1:
             self._ticks[0] += 1
             self._active ^= 1
         return failure
 
-    monkeypatch.setattr(Runner, "_commit", spoil)
+    monkeypatch.setattr(Runner, "_transact", spoil)
 
 
 def test_kernel_that_moves_a_tick_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
