@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import itertools
 import os
+import subprocess
 import sys
 import types
 from collections.abc import Awaitable, Callable
@@ -56,6 +57,14 @@ def scenarios(directory: Path) -> dict[str, Scenario]:
 
     async def dependency_graph() -> None:
         module = example("dependency_graph")
+
+        async def run_process(command: list[str]) -> None:
+            await trio.sleep(1)
+            if command == ["false"]:
+                raise subprocess.CalledProcessError(1, command)
+
+        # A real process takes real time to end, in which the time of a sweep goes by: it would be killed for that.
+        module.trio = _Instead(trio, run_process=run_process)
         await module.main(module.parsed("one: = true\ntwo: one = false\nthree: two = true\nfour: one = true\n"))
 
     async def path_watcher() -> None:
@@ -90,7 +99,7 @@ def scenarios(directory: Path) -> dict[str, Scenario]:
     async def expense_approval() -> None:
         module = example("expense_approval")
         typed = iter([b"approve Ann\n", b"reject Bob too much\n", b""])
-        module.os = _Typed(lambda: next(typed))  # in place of what would be typed
+        module.os = _Instead(os, read=lambda descriptor, size: next(typed))  # in place of what would be typed
         path = fresh() / "claim"
         await module.main(path, module.Claim("Ann", 5.0, "tea"), 3600.0)
 
@@ -108,14 +117,12 @@ def scenarios(directory: Path) -> dict[str, Scenario]:
     )}  # fmt: skip
 
 
-class _Typed:
-    """The module `os`, but for what is read."""
+class _Instead:
+    """A module, but for some of what it has."""
 
-    def __init__(self, read: Callable[[], bytes]) -> None:
-        self._read = read
-
-    def read(self, descriptor: int, size: int) -> bytes:
-        return self._read()
+    def __init__(self, module: types.ModuleType, **instead: object) -> None:
+        self._module = module
+        vars(self).update(instead)
 
     def __getattr__(self, name: str) -> object:
-        return getattr(os, name)
+        return getattr(self._module, name)
