@@ -383,10 +383,10 @@ class Performer(Engine):
             if number >= 0:
                 self._unwatch(number)
 
-    def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+    def _spawn(self, run: Callable[[*Ts], Awaitable[None]], name: str, /, *args: *Ts) -> None:
         """Start a task in the machine's nursery, in the context of `open_machine`."""
         self._task_count += 1
-        self._context.run(functools.partial(self._nursery.start_soon, run, name=f"{self.id}: {name}"))
+        self._context.run(functools.partial(self._nursery.start_soon, run, *args, name=f"{self.id}: {name}"))
 
     def _task_begins(self, activation: Activation) -> None:
         """Tell tracers that a task begins to run."""
