@@ -73,7 +73,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
-    session.install(*group("docs"), ".")
+    session.install(*group("docs"), ".[testing]")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", f"{session.create_tmp()}/html")
 
 
