@@ -360,10 +360,7 @@ class Machine(Performer):
 
     def _youngest(self, mask: int) -> Transition:
         """Return the transition that began the youngest instance of these active states."""
-        assert self._began is not None  # they are active, so they began
-        began = [entry for number in members(mask) if (entry := self._began[number]) is not None]
-        found = max(began, key=lambda entry: entry.tick if isinstance(entry, CoreTransition) else entry[1])
-        return cast("Transition", found if isinstance(found, CoreTransition) else self._unfolded(found))
+        return cast("Transition", max(map(self._beginning, members(mask)), key=lambda transition: transition.tick))
 
     def when(
         self, *states: State[..., object], where: Callable[[Transition], bool] | None = None, **args: object

@@ -23,13 +23,14 @@ from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
 from trsm._core._handlers import Table, table_of
+from trsm._core._journal import Journal, count
 from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
-from trsm._core._plan import BARRING, Handler, Plan
+from trsm._core._plan import BARRING, OPENING, Handler, Plan
 from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import Definition, Schema
-from trsm._core._source import CAUSE, Source, bounded, current_source
-from trsm._core._ticks import Journal, Ticks
+from trsm._core._source import Source, bounded, current_source, get_cause, set_cause
+from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Saboteur, Tracer, with_tracers_of_context
 from trsm._core._transition import Transition
 
@@ -41,12 +42,13 @@ IDLE, RUNNING, READING = 0, 1, 2
 """What a machine is doing: nothing, a transition (mutations are queued), or asking (mutations are refused)."""
 
 _numbers = itertools.count(1)
+_new = object.__new__
 _LAST_TURNS = 100
 """How many transitions before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
 
 
-Record = tuple[Plan, int, Journal, int, Source | None]
-"""What a transition that nobody saw leaves behind: plan, tick, place in the journal, source; see `Runner._unfolded`."""
+Entry = tuple[Journal, int]
+"""A transition that nobody saw: the page of the journal, and the place on it; see `Runner._transition_of`."""
 
 
 class Refusal:
@@ -85,6 +87,8 @@ class Runner:
         "_close_source",
         "_close_wanted",
         "_closing",
+        "_counted",
+        "_counts",
         "_definition",
         "_error",
         "_escaped",
@@ -106,8 +110,6 @@ class Runner:
         "_table",
         "_tags",
         "_thread",
-        "_tick",
-        "_ticks",
         "_ticks_at_close",
         "_tracers",
         "_transition",
@@ -144,8 +146,9 @@ class Runner:
         self._tags = tags
         self._thread = get_ident()
         self._active = 0
-        self._ticks = [0] * len(definition.states)
-        self._tick: int = 0
+        self._counts = [0] * len(definition.states)
+        """The ticks after the first `_counted` entries of the journal; see `_ticks`."""
+        self._counted = 0
         self._phase = IDLE
         self._queue: deque[Mutation] | None = None
         self._firsts: deque[Mutation] | None = None
@@ -167,12 +170,14 @@ class Runner:
         """States whose waiters, scopes or watchers the shell wants to hear of; -1 for all."""
         self._ticks_at_close: Ticks | None = None
         self._journal: Journal | None = None
-        self._last: Transition | Record | None = None
+        """The page that is written on now; None before the first transition."""
+        self._last: Transition | Entry | None = None
+        """The last transition that was executed, but for those that only stand on the present page; see `_newest`."""
         self._transition: Transition | None = None
         """What runs, or is asked, now."""
         self._reference: weakref.ref[object] = weakref.ref(self)
-        self._began: list[Transition | Record | None] | None = None
-        """State -> the transition that began its present or last instance."""
+        self._began: list[Transition | Entry | None] | None = None
+        """State -> the transition that began its present or last instance, as far as is counted; see `_beginning`."""
         if self._tracers:
             self._retable(table)
 
@@ -201,6 +206,88 @@ class Runner:
         """The ticks of all states now, as an immutable vector. Reading raises `WrongThread` in another thread."""
         self._check_thread("ticks", is_read=True)
         return Ticks(self._definition, tuple(self._ticks))
+
+    # ---- Clocks -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _tick(self) -> int:
+        """The machine's own tick: how many transitions it has executed."""
+        journal = self._journal
+        return 0 if journal is None else journal.tick + len(journal.plans)
+
+    @property
+    def _ticks(self) -> list[int]:
+        """The ticks of all states."""
+        self._count()
+        return self._counts
+
+    def _count(self) -> None:
+        """Bring `_counts` and `_began` up to what stands in the journal."""
+        journal, counted = self._journal, self._counted
+        if journal is None or counted == len(journal.plans):
+            return
+        plans = journal.plans[counted:]
+        self._counted = len(journal.plans)
+        count(self._counts, plans)
+        began = self._began
+        if began is None:
+            began = self._began = [None for _ in self._counts]
+        # Of a plan that stands there several times the last counts.
+        for plan, place in dict(zip(plans, itertools.count(counted), strict=False)).items():
+            entry = journal, place
+            for state in plan.began:
+                before = began[state]
+                if before is None or _tick_of(before) <= journal.tick + place:
+                    began[state] = entry
+
+    def _page(self) -> Journal:
+        """Return the page of the journal that has room for an entry."""
+        journal = self._journal
+        if journal is not None:
+            if len(journal.plans) < journal.size:
+                return journal
+            if self._last is None or _tick_of(self._last) != self._tick:
+                self._last = journal, len(journal.plans) - 1
+        journal = self._journal = Journal(self._definition, self._reference, self._ticks, self._tick)
+        self._counted = 0
+        return journal
+
+    def _newest(self) -> Transition:
+        """Return the last transition that was executed; opening counts as one."""
+        journal, last = self._journal, self._last
+        if last is None or _tick_of(last) != self._tick:
+            if journal is None or not journal.plans:
+                last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
+            else:
+                last = journal, len(journal.plans) - 1
+        if isinstance(last, tuple):
+            last = self._transition_of(last)
+        self._last = last
+        return last
+
+    def _beginning(self, number: int) -> Transition:
+        """Return the transition that began the present instance of an active state."""
+        self._count()
+        assert self._began is not None  # it is active, so it began
+        entry = self._began[number]
+        assert entry is not None
+        if isinstance(entry, Transition):
+            return entry
+        return self._newest() if _tick_of(entry) == self._tick else self._transition_of(entry)
+
+    def _transition_of(self, entry: Entry) -> Transition:
+        """Return the transition that an entry stands for, and put it where that entry is noted."""
+        self._count()
+        journal, place = entry
+        plan, source = journal.plans[place], (journal.sources or {}).get(place)
+        mutation = None if source is None else Mutation(plan.request, source=source)
+        transition = self._new_transition(plan, mutation, entry)
+        transition._place = place
+        assert self._began is not None  # that was counted
+        for state in plan.began:
+            if self._began[state] == entry:
+                self._began[state] = transition
+        return transition
 
     # ---- Messages and tracers ---------------------------------------------------------------------------------------
 
@@ -376,12 +463,23 @@ class Runner:
             result,
         )
 
-    def _run(self, plan: Plan, mutation: Mutation | None) -> Result:
-        """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`."""
-        start, cause = self._tick, CAUSE.get()
+    def _run(self, plan: Plan, source: Source | None) -> Result:
+        """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`.
+
+        Args:
+          source: what made it, which is what `CAUSE` holds.
+        """
+        transition = self._new_transition(plan, None if source is None else Mutation(plan.request, source=source))
+        bound = self._bound
         self._phase = RUNNING
         try:
-            outcome = self._turn(plan, mutation)
+            outcome: Result = EXECUTED
+            if not plan.accepted:
+                outcome = self._unresolved(plan, transition)
+            else:
+                ended = self._transact(plan, transition)
+                if ended is not None or plan.tasks or plan.touched & self._watched or self._tracers:
+                    outcome = self._ended(plan, transition, ended, bound)
             if (
                 self._auto_due
                 or self._faults
@@ -391,9 +489,9 @@ class Runner:
                 or self._tracers
                 or self._is_settling_watched
             ):
-                self._settle(start)
+                self._settle(transition._journal.tick + transition._position)
         finally:
-            CAUSE.set(cause)
+            set_cause(source)
             self._phase = IDLE
             self._transition = None
         if self._escaped or self._unhandled:
@@ -403,14 +501,14 @@ class Runner:
     def _drain(self, mutation: Mutation | None) -> Result:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
-        start, cause = self._tick, CAUSE.get()
+        start, cause = self._tick, get_cause()
         self._phase = RUNNING
         try:
             if mutation is not None:
                 outcome = self._take(mutation)
             self._settle(start)
         finally:
-            CAUSE.set(cause)
+            set_cause(cause)
             self._phase = IDLE
             self._transition = None
         if self._escaped or self._unhandled:
@@ -445,8 +543,8 @@ class Runner:
                 self._close_now()
                 return
             turns = self._tick - start
-            if turns > max(0, limit - _LAST_TURNS) and self._last is not None:
-                went |= (self._last._plan if isinstance(self._last, Transition) else self._last[0]).moved
+            if turns > max(0, limit - _LAST_TURNS):
+                went |= self._newest()._plan.moved
             if turns >= limit and self._has_more():
                 self._overrun(went)
                 refused = -1
@@ -512,7 +610,7 @@ class Runner:
                 f"machine {self.id!r} did not settle within {limit} transitions (drain_limit); {names} went round: "
                 "handlers feed themselves; break the circle, or let a task do it, which checkpoints"
             ),
-            None if self._last is None or isinstance(self._last, tuple) else self._last.source,
+            self._newest().source,
         )
 
     def _report_instability(self, barred: int) -> None:
@@ -527,54 +625,40 @@ class Runner:
     def _plan(self, request: Request) -> Plan:
         return self._plans.get((self._active, request)) or self._table.plan(self._active, request)
 
-    def _new_transition(self, plan: Plan, mutation: Mutation | None) -> Transition:
-        journal = self._journal
-        if journal is None:
-            journal = self._journal = Journal(tuple(self._ticks))
-        transition = object.__new__(self._transition_type)
-        transition._definition = self._definition
+    def _new_transition(self, plan: Plan, mutation: Mutation | None, entry: Entry | None = None) -> Transition:
+        """Return a transition that may come now, or one that stands for an entry of the journal."""
+        if entry is not None:
+            journal, position = entry
+        else:
+            journal = self._journal or self._page()
+            position = len(journal.plans)
+            if position >= journal.size:
+                journal, position = self._page(), 0
+        transition = _new(self._transition_type)
         transition._plan = plan
         transition._mutation = mutation
         transition._journal = journal
-        transition._position = len(journal.plans)
-        transition._machine = self._reference
-        transition._tick = ~self._tick  # it is not committed
+        transition._place = ~position  # it is not committed
         transition.dry_run = False
         return transition
 
-    def _unfolded(self, record: Record) -> Transition:
-        """Return the transition that a record stands for, and put it in the record's place."""
-        plan, tick, journal, position, source = record
-        transition = self._new_transition(plan, None if source is None else Mutation(plan.request, source=source))
-        transition._tick, transition._journal, transition._position = tick, journal, position
-        if self._last is record:
-            self._last = transition
-        began = self._began or []
-        for state in plan.began:
-            if began[state] is record:
-                began[state] = transition
-        return transition
-
-    def _beginning(self, number: int) -> Transition:
-        """Return the transition that began the present instance of an active state."""
-        assert self._began is not None  # it is active, so it began
-        entry = self._began[number]
-        assert entry is not None
-        return entry if isinstance(entry, Transition) else self._unfolded(entry)
-
     def _turn(self, plan: Plan, mutation: Mutation | None) -> Executed | Canceled:
         """Negotiate, commit and finish one mutation that was resolved (DESIGN section 5, steps 3 to 5)."""
-        if not plan.accepted:
-            if self._tracers:
-                transition = self._new_transition(plan, mutation)
-                self._trace(Tracer.resolved, transition, False)
-                return self._canceled(plan, transition, None)
-            explain = partial(self._explained, self._definition, plan.request, plan.active, None)
-            return Canceled(machine=self, explain=explain, request=plan.request)
         transition, bound = self._new_transition(plan, mutation), self._bound
-        ended = self._transact(plan, transition)
-        if ended is None and not (plan.tasks or plan.touched & self._watched or self._tracers):
-            return EXECUTED
+        if not plan.accepted:
+            return self._unresolved(plan, transition)
+        return self._ended(plan, transition, self._transact(plan, transition), bound)
+
+    def _unresolved(self, plan: Plan, transition: Transition) -> Canceled:
+        """Tell that the relations do not allow it."""
+        if self._tracers:
+            self._trace(Tracer.resolved, transition, False)
+        return self._canceled(plan, transition, None)
+
+    def _ended(
+        self, plan: Plan, transition: Transition, ended: Refusal | _Failure | None, bound: tuple[object, ...]
+    ) -> Executed | Canceled:
+        """Do what is left of a mutation when `_transact` has returned."""
         if isinstance(ended, Refusal):
             self._refused(ended, transition)
             return self._canceled(plan, transition, ended)
@@ -619,7 +703,7 @@ class Runner:
             self._trace(Tracer.resolved, transition, True)
             self._trace(Tracer.transition_started, transition)
         if plan.negotiation:
-            CAUSE.set((self, transition, (finals or plan.negotiation)[-1][2]))
+            set_cause((self, transition, plan.noted or plan.negotiation[-1][2]))
             phase, self._phase = self._phase, READING
             handler = None
             try:
@@ -642,23 +726,16 @@ class Runner:
                 self._running = None
         if transition.dry_run:
             return None
-        self._tick = transition._tick = self._tick + 1
+        transition._journal.plans.append(plan)
+        transition._place = ~transition._place
         self._last = transition
         if plan.moved:
-            ticks, began = self._ticks, self._began
+            began = self._began
             if began is None:
-                began = self._began = [None for _ in ticks]
-            for state in plan.flips:
-                ticks[state] += 1
-            for state in plan.repeats:
-                ticks[state] += 2
+                began = self._began = [None for _ in self._counts]
             for state in plan.began:
                 began[state] = transition
             self._active = plan.target
-            journal = transition._journal
-            journal.plans.append(plan)
-            if transition._position >= journal.last:
-                self._journal = None
             if plan.is_followed:
                 self._auto_due = True
             if plan.moves_error:
@@ -674,8 +751,8 @@ class Runner:
             if failure is not None and handler.kind == "on_enter" and failure.down >> handler.state & 1:
                 continue  # only latched states still get theirs
             self._running = handler
-            if not plan.negotiation or len(finals) > 1:
-                CAUSE.set((self, transition, handler))
+            if plan.noted is None:
+                set_cause((self, transition, handler))
             try:
                 value = function(bound[place], transition) if place >= 0 else function(transition)
                 if value is not None:
@@ -763,8 +840,7 @@ class Runner:
         """Run one automatic round; return who was barred from it, or -1 if it was refused as a whole."""
         answers: dict[Handler, bool] = {}
         barred = self._barred
-        assert isinstance(self._last, Transition)  # what it follows was committed with one
-        source = self._last.source
+        source = self._newest().source
         mutation = None if source is None else Mutation(None, source=source)
         while True:
             plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
@@ -930,6 +1006,11 @@ class _Failure:
         """States whose ``on_enter`` is not called any more."""
         self.silent = silent | skipped
         """States whose ``on_exit`` does not run in the removal: nothing of them had begun."""
+
+
+def _tick_of(entry: Transition | Entry) -> int:
+    """Return the machine's own tick at a transition, or at what stands in the journal for one."""
+    return entry[0].tick + entry[1] + 1 if isinstance(entry, tuple) else entry.tick
 
 
 def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception | None:

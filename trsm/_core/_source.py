@@ -102,6 +102,9 @@ CAUSE: ContextVar[Calling | Source | None] = ContextVar("trsm cause", default=No
 """The call of a handler, or the task, that runs in this context, or that has started what runs in it: a task that a
 handler starts in a nursery of its own inherits it, and may outlive it."""
 
+get_cause, set_cause = CAUSE.get, CAUSE.set
+"""The same, looked up once for those who ask in every mutation."""
+
 
 def current_source() -> Source | None:
     """Return the record of the handler or task that runs now; None outside of all."""
