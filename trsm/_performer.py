@@ -284,7 +284,7 @@ class Performer(Engine):
                 work = handler.function
                 if handler.place >= 0:
                     work = types.MethodType(work, bound[handler.place])
-                slot.start(Activation(handler, work, transition, self._source_of(transition, handler)))
+                slot.start(Activation(handler, work, transition, transition._source_of(handler)))
 
     def start_soon(
         self,

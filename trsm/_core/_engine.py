@@ -953,7 +953,7 @@ class Engine(Runner):
                 self._began[number] = began_by
         self._id = self.id  # a default one is made of the schema's name
         self._schema, self._definition = schema, definition
-        self._journal = Journal(definition, self._reference, ticks, self._tick)
+        self._journal = Journal(definition, self._reference, self.id, ticks, self._tick)
         self._counts, self._counted, self._active = ticks, 0, active
         self._retable(table)
         self._renumber(places, before)
@@ -1004,7 +1004,7 @@ class Engine(Runner):
         """Become what a snapshot says; nothing is mutated, and no handler is called."""
         definition = self._definition
         restored = read_snapshot(definition, snapshot)
-        self._journal = Journal(definition, self._reference, restored.ticks, restored.tick)
+        self._journal = Journal(definition, self._reference, self.id, restored.ticks, restored.tick)
         self._counts, self._active = restored.ticks, restored.active
         self._error = restored.error
         self._began = [None for _ in restored.ticks]

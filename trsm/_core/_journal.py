@@ -27,12 +27,21 @@ class Journal:
     A transition holds the page that it is written on, and finds the ticks around it there.
     """
 
-    __slots__ = ("base", "definition", "machine", "plans", "size", "sources", "tick")
+    __slots__ = ("base", "definition", "machine", "machine_id", "plans", "size", "sources", "tick")
 
-    def __init__(self, definition: Definition, machine: ReferenceType[object], base: Sequence[int], tick: int) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        machine: ReferenceType[object],
+        machine_id: str,
+        base: Sequence[int],
+        tick: int,
+    ) -> None:
         self.definition = definition
         """The schema that its plans are of."""
         self.machine = machine
+        self.machine_id = machine_id
+        """What names it when it is gone."""
         self.base = tuple(base)
         """The ticks before the first entry."""
         self.tick = tick

@@ -26,10 +26,10 @@ from trsm._core._handlers import Table, table_of
 from trsm._core._journal import Journal, count
 from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
-from trsm._core._plan import BARRING, OPENING, Handler, Plan
+from trsm._core._plan import OPENING, Handler, Plan
 from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import Definition, Schema
-from trsm._core._source import Source, bounded, current_source, get_cause, set_cause
+from trsm._core._source import Source, current_source, get_cause, set_cause
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Saboteur, Tracer, with_tracers_of_context
 from trsm._core._transition import Transition
@@ -248,7 +248,7 @@ class Runner:
                 return journal
             if self._last is None or _tick_of(self._last) != self._tick:
                 self._last = journal, len(journal.plans) - 1
-        journal = self._journal = Journal(self._definition, self._reference, self._ticks, self._tick)
+        journal = self._journal = Journal(self._definition, self._reference, self.id, self._ticks, self._tick)
         self._counted = 0
         return journal
 
@@ -678,7 +678,7 @@ class Runner:
         if isinstance(error, Exception):
             state = refusal.handler.state
             if state >= 0 and self._definition.errors >> state & 1:
-                self._unhandled_error(error, self._source_of(transition, refusal.handler))
+                self._unhandled_error(error, transition._source_of(refusal.handler))
             else:
                 self._handler_fault(error, transition, refusal.handler)
         elif error is not None:
@@ -703,7 +703,7 @@ class Runner:
             self._trace(Tracer.resolved, transition, True)
             self._trace(Tracer.transition_started, transition)
         if plan.negotiation:
-            set_cause((self, transition, plan.noted or plan.negotiation[-1][2]))
+            set_cause(transition if plan.noted else (transition, plan.negotiation[-1][2]))
             phase, self._phase = self._phase, READING
             handler = None
             try:
@@ -752,7 +752,7 @@ class Runner:
                 continue  # only latched states still get theirs
             self._running = handler
             if plan.noted is None:
-                set_cause((self, transition, handler))
+                set_cause((transition, handler))
             try:
                 value = function(bound[place], transition) if place >= 0 else function(transition)
                 if value is not None:
@@ -803,7 +803,7 @@ class Runner:
             or (transition._plan.request.kind is Kind.ERROR and handler.kind != "on_exit")
         ):
             # Errors of an error handler are not caught again.
-            self._unhandled_error(error, self._source_of(transition, handler))
+            self._unhandled_error(error, transition._source_of(handler))
         else:
             self._handler_fault(error, transition, handler)
 
@@ -817,22 +817,6 @@ class Runner:
         skipped = union(1 << number for number in later) & ~self._definition.relations.latch
         before = next(one for _, _, one in plan.finals if one.kind == "on_enter" and one.state == state)
         return _Failure(1 << state, skipped, 1 << state if before is handler else 0, self._definition.relations.latch)
-
-    def _source_of_call(self, transition: Transition, handler: Handler) -> Source:
-        """Return the record of the handler that runs in a transition; of `handler`, if that is over.
-
-        So the handlers of a negotiation, which start nothing that outlives them, need not be noted one by one.
-        """
-        running = self._running
-        return self._source_of(transition, running if running and transition is self._transition else handler)
-
-    def _source_of(self, transition: Transition, handler: Handler) -> Source:
-        request = transition._plan.request
-        asked = request.called | (0 if request.kind in BARRING else request.dropped)
-        called = self._definition.relations.named(asked)
-        kind = request.kind.name.lower()
-        source = Source(self.id, transition.tick, kind, called, handler.name, transition.source, role=handler.kind)
-        return bounded(source)
 
     # ---- The automatic round ----------------------------------------------------------------------------------------
 
@@ -872,7 +856,7 @@ class Runner:
 
     def _handler_fault(self, error: Exception, transition: Transition, handler: Handler) -> None:
         """Note an exception of a handler; if its state is auto, it does not come back until the drain has settled."""
-        self._fault(error, self._source_of(transition, handler))
+        self._fault(error, transition._source_of(handler))
         if handler.state >= 0:
             self._barred |= (1 << handler.state) & self._definition.relations.auto
 

@@ -10,9 +10,9 @@ from weakref import ReferenceType
 from trsm._core._consensus import Kind
 from trsm._core._journal import Journal
 from trsm._core._mutation import Mutation
-from trsm._core._plan import OPENING, Plan
+from trsm._core._plan import BARRING, OPENING, Handler, Plan
 from trsm._core._schema import Definition, missing_arguments
-from trsm._core._source import Source
+from trsm._core._source import Source, bounded
 from trsm._core._state import State, States
 from trsm._core._ticks import Ticks
 
@@ -26,6 +26,13 @@ class _Named(Protocol):
     def id(self) -> str:
         """Its name in messages."""
         ...  # a protocol's property has no body to run
+
+
+class _Running(Protocol):
+    """A machine, as its transitions look at what it does now."""
+
+    _running: Handler | None
+    _transition: Transition | None
 
 
 _NO_ARGS: Mapping[str, object] = MappingProxyType({})
@@ -75,6 +82,24 @@ class Transition:
     def tick(self) -> int:
         """The machine's own tick: how many transitions it had executed, this one included once it is committed."""
         return self._journal.tick + self._position + (self._place >= 0)
+
+    def _source_of(self, handler: Handler) -> Source:
+        """Return the record of a handler or task of this transition: what it makes carries that."""
+        request = self._plan.request
+        asked = request.called | (0 if request.kind in BARRING else request.dropped)
+        called = self._definition.relations.named(asked)
+        kind, machine = request.kind.name.lower(), self._journal.machine_id
+        return bounded(Source(machine, self.tick, kind, called, handler.name, self.source, role=handler.kind))
+
+    def _source_of_call(self, handler: Handler | None = None) -> Source:
+        """Return the record of the handler that runs in it; when that is over, of `handler`, or the one that was noted.
+
+        So the handlers of a negotiation, which start nothing that outlives them, need not be noted one by one.
+        """
+        machine = cast("_Running | None", self._machine())
+        if machine is not None and machine._running is not None and machine._transition is self:
+            return self._source_of(machine._running)
+        return self._source_of(cast("Handler", handler or self._plan.noted))
 
     # ---- What was asked ---------------------------------------------------------------------------------------------
 
