@@ -81,9 +81,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         6,
         "a multi state that is called again moves its tick by one",
-        RUNNER,
-        "                ticks[state] += 2\n",
-        "                ticks[state] += 1\n",
+        "_core/_journal.py",
+        "            values[state] += 2 * times\n",
+        "            values[state] += times\n",
         f"{LIVES}random_machines_whose_handlers_raise_refuse_and_queue",
     ),
     Fault(
@@ -220,9 +220,8 @@ FAULTS: tuple[Fault, ...] = (
         23,
         "every transition is kept",
         RUNNER,
-        "        self._tick = transition._tick = self._tick + 1\n",
-        "        self._tick = transition._tick = self._tick + 1\n"
-        '        globals().setdefault("kept", []).append(transition)\n',
+        "        transition._place = ~transition._place\n",
+        '        transition._place = ~transition._place\n        globals().setdefault("kept", []).append(transition)\n',
         f"{LIVES}very_many_activations_leave_nothing",
     ),
     Fault(
