@@ -28,8 +28,8 @@ class Observed:
         self.transitions: list[Transition] = [self.engine.last_transition]
         self.began: dict[int, Transition] = {}
 
-    def do(self, kind: str, state: State[[], object]) -> None:
-        getattr(self.engine, kind)(state)
+    def do(self, kind: str, state: State[[], object], args: dict[str, int]) -> None:
+        getattr(self.engine, kind)(state, **args)
         last = self.engine.last_transition
         if last is not self.transitions[-1]:
             for number, one in enumerate(self.engine.schema):
@@ -43,6 +43,7 @@ def told(transition: Transition) -> list[object]:
         transition.tick,
         transition.kind,
         transition.called,
+        transition.args,
         transition.before._values,
         transition.after._values,
         repr(transition),
@@ -56,17 +57,18 @@ def told(transition: Transition) -> list[object]:
             st.sampled_from(list(Lamps)[:4]),
             st.sampled_from(["nothing", "nothing", "nothing", "ticks", "last", "beginnings"]),
             st.sampled_from([1, 1, 2, PAGE - 1, PAGE + 1]),
+            st.sampled_from([{}, {}, {"lumen": 7}]),  # with a keyword it is more than a plan
         ),
         max_size=12,
     )
 )
-def test_what_is_read_late_property(steps: list[tuple[str, State[[], object], str, int]]) -> None:
+def test_what_is_read_late_property(steps: list[tuple[str, State[[], object], str, int, dict[str, int]]]) -> None:
     """Ticks, the last transition and who began each instance, read now and then, over several pages."""
     late, early = Engine(Lamps), Observed()
-    for kind, state, read, times in steps:
+    for kind, state, read, times, args in steps:
         for _ in range(times):
-            getattr(late, kind)(state)
-            early.do(kind, state)
+            getattr(late, kind)(state, **args)
+            early.do(kind, state, args)
         assert late.active_states == early.engine.active_states
         if read == "ticks":
             assert late.ticks._values == early.engine.ticks._values
