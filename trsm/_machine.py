@@ -199,7 +199,7 @@ class Machine(Performer):
     def _unhandled_error(self, error: BaseException, source: Source | None) -> None:
         super()._unhandled_error(error, source)
         if not (self._closing or self._close_wanted):
-            self._close_wanted = True
+            self._close_wanted = self._is_due = True
             self._close_source = source
 
     def _surface(self) -> None:
@@ -817,7 +817,7 @@ class Machine(Performer):
         """Close now; after the present transition, and after those of children, which close first."""
         if self._closing or self._close_wanted:
             return
-        self._close_wanted = True
+        self._close_wanted = self._is_due = True
         self._close_source = source
         if any(child._is_busy for child in self.children):
             for child in reversed(self.children):

@@ -938,7 +938,7 @@ class Engine(Runner):
     def _become(self, schema: type[Schema], places: list[int], active: int, table: Table) -> None:
         # Entries of the journal are of the present schema, which transitions know and they do not.
         self._newest()
-        began = self._began or []
+        began = self._began
         for number in range(len(began)):
             entry = began[number]  # making one may have made others
             if isinstance(entry, tuple):
@@ -947,10 +947,9 @@ class Engine(Runner):
         ticks = [0] * len(definition.states)
         for number, tick in zip(places, self._ticks, strict=True):
             ticks[number] = tick
-        if began:
-            self._began = [None for _ in ticks]
-            for number, began_by in zip(places, began, strict=True):
-                self._began[number] = began_by
+        self._began = [None for _ in ticks]
+        for number, began_by in zip(places, began, strict=True):
+            self._began[number] = began_by
         self._id = self.id  # a default one is made of the schema's name
         self._schema, self._definition = schema, definition
         self._journal = Journal(definition, self._reference, self.id, ticks, self._tick)
@@ -1022,7 +1021,6 @@ class Engine(Runner):
         tasks = tuple((number, self._table.tasks[number]) for number in order if number in self._table.tasks)
         plan = Plan(OPENING, self._active, accepted=True, target=self._active, entering=order, began=order, tasks=tasks)
         transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
-        assert self._began is not None  # it was made for this
         for number in order:
             self._began[number] = transition
         self._reopened(plan, transition, left)

@@ -26,7 +26,7 @@ from trsm._core._handlers import Table, table_of
 from trsm._core._journal import Journal, count
 from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
-from trsm._core._plan import OPENING, Handler, Plan
+from trsm._core._plan import OPENING, Handler, Plan, Step
 from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import Definition, Schema
 from trsm._core._source import Source, current_source, get_cause, set_cause
@@ -96,6 +96,7 @@ class Runner:
         "_firsts",
         "_id",
         "_is_closed",
+        "_is_due",
         "_is_settling_watched",
         "_journal",
         "_last",
@@ -162,6 +163,8 @@ class Runner:
         self._close_source: Source | None = None
         """What made it close; None if that came from outside, or if it has not."""
         self._is_closed = False
+        self._is_due = False
+        """Whether something has come up that `_settle` has to do."""
         self._is_settling_watched = False
         """Whether somebody wants to hear that the machine has settled."""
         self._error: Exception | None = None
@@ -176,8 +179,8 @@ class Runner:
         self._transition: Transition | None = None
         """What runs, or is asked, now."""
         self._reference: weakref.ref[object] = weakref.ref(self)
-        self._began: list[Transition | Entry | None] | None = None
-        """State -> the transition that began its present or last instance, as far as is counted; see `_beginning`."""
+        self._began: list[Transition | Entry | None] = []
+        """State -> the transition that began its present or last instance, as far as is counted: see `_beginning`."""
         if self._tracers:
             self._retable(table)
 
@@ -230,8 +233,6 @@ class Runner:
         self._counted = len(journal.plans)
         count(self._counts, plans)
         began = self._began
-        if began is None:
-            began = self._began = [None for _ in self._counts]
         # Of a plan that stands there several times the last counts.
         for plan, place in dict(zip(plans, itertools.count(counted), strict=False)).items():
             entry = journal, place
@@ -250,6 +251,8 @@ class Runner:
                 self._last = journal, len(journal.plans) - 1
         journal = self._journal = Journal(self._definition, self._reference, self.id, self._ticks, self._tick)
         self._counted = 0
+        if not self._began:
+            self._began = [None for _ in self._counts]
         return journal
 
     def _newest(self) -> Transition:
@@ -268,7 +271,6 @@ class Runner:
     def _beginning(self, number: int) -> Transition:
         """Return the transition that began the present instance of an active state."""
         self._count()
-        assert self._began is not None  # it is active, so it began
         entry = self._began[number]
         assert entry is not None
         if isinstance(entry, Transition):
@@ -283,7 +285,6 @@ class Runner:
         mutation = None if source is None else Mutation(plan.request, source=source)
         transition = self._new_transition(plan, mutation, entry)
         transition._place = place
-        assert self._began is not None  # that was counted
         for state in plan.began:
             if self._began[state] == entry:
                 self._began[state] = transition
@@ -438,6 +439,7 @@ class Runner:
                 f"the queue of machine {self.id!r} holds {self._limits.queue_limit} mutations, its queue_limit: this "
                 "one was refused, those are kept; make fewer in one transition, or open it with a higher queue_limit"
             )
+        self._is_due = True
         if first:
             mutation.outcome = Queued(self._queue_tick + 1, self._reference)
             firsts.append(mutation)
@@ -466,30 +468,79 @@ class Runner:
     def _run(self, plan: Plan, source: Source | None) -> Result:
         """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`.
 
+        This is `_turn` and `_transact` in one frame, for that is what a warm mutation costs: what they do for nested
+        transitions, and where somebody traces, is left out.
+
         Args:
           source: what made it, which is what `CAUSE` holds.
         """
-        transition = self._new_transition(plan, None if source is None else Mutation(plan.request, source=source))
+        if self._tracers or not plan.accepted:
+            return self._drain(Mutation(plan.request, source=source))
+        journal = self._journal
+        if journal is None or len(journal.plans) >= journal.size:
+            journal = self._page()
+        transition = _new(self._transition_type)
+        transition._plan = plan
+        transition._mutation = None if source is None else Mutation(plan.request, source=source)
+        transition._journal = journal
+        transition._place = ~len(journal.plans)
+        transition.dry_run = False
+        self._transition = transition
         bound = self._bound
-        self._phase = RUNNING
+        ended: Refusal | _Failure | None = None
+        outcome: Result = EXECUTED
         try:
-            outcome: Result = EXECUTED
-            if not plan.accepted:
-                outcome = self._unresolved(plan, transition)
-            else:
-                ended = self._transact(plan, transition)
-                if ended is not None or plan.tasks or plan.touched & self._watched or self._tracers:
-                    outcome = self._ended(plan, transition, ended, bound)
-            if (
-                self._auto_due
-                or self._faults
-                or self._queue
-                or self._firsts
-                or self._close_wanted
-                or self._tracers
-                or self._is_settling_watched
-            ):
-                self._settle(transition._journal.tick + transition._position)
+            if plan.negotiation:
+                set_cause(transition if plan.noted else (transition, plan.negotiation[-1][2]))
+                self._phase = READING
+                handler = plan.negotiation[0][2]
+                try:
+                    for function, place, handler in plan.negotiation:
+                        self._running = handler
+                        answer = function(bound[place], transition) if place >= 0 else function(transition)
+                        if answer is not True:
+                            if answer is not False:
+                                _refuse_answer(handler, answer)
+                            ended = Refusal(handler)
+                            break
+                except BaseException as error:
+                    ended = Refusal(handler, error)
+                self._running = None
+            self._phase = RUNNING
+            if ended is None:
+                journal.plans.append(plan)
+                transition._place = ~transition._place
+                self._last = transition
+                began = self._began
+                for state in plan.began:
+                    began[state] = transition
+                self._active = plan.target
+                if plan.is_followed:
+                    self._auto_due = self._is_due = True
+                if plan.moves_error:
+                    self._error = self._error_after(plan, transition)
+                if plan.moved & self._watched:
+                    self._committed(plan, transition)
+                for step in plan.finals:
+                    function, place, handler = step
+                    self._running = handler
+                    if plan.noted is None:
+                        set_cause((transition, handler))
+                    try:
+                        value = function(bound[place], transition) if place >= 0 else function(transition)
+                        if value is not None:
+                            _check_returned(handler, value)
+                    except BaseException as error:
+                        self._raised(error, transition, handler)
+                        failure = self._failed(plan, handler, None) if handler.kind == "on_enter" else None
+                        rest = plan.finals[plan.finals.index(step) + 1 :]
+                        ended = self._call(rest, plan, transition, bound, failure)
+                        break
+                self._running = None
+            if ended is not None or plan.tasks or plan.touched & self._watched or self._tracers:
+                outcome = self._ended(plan, transition, ended, bound)
+            if self._is_due or self._tracers or self._is_settling_watched:
+                self._settle(journal.tick + transition._position)
         finally:
             set_cause(source)
             self._phase = IDLE
@@ -536,6 +587,7 @@ class Runner:
         `start` is the machine's own tick when this drain began.
         """
         limit = self._limits.drain_limit
+        self._is_due = False
         went = 0
         refused = -1  # who was refused in the last automatic round; -1: there was none, or it was refused as a whole
         while True:
@@ -566,6 +618,7 @@ class Runner:
                 if not (self._close_wanted or self._faults):  # a tracer may have done something to another machine
                     break
         self._barred = 0
+        self._is_due = False
 
     def _has_more(self) -> bool:
         """Return whether a transition is still to come in this drain."""
@@ -697,7 +750,7 @@ class Runner:
           The first refusal, and nothing has changed; or what ``on_enter`` handlers that raised mean; or None, if all
           went well, or if it is a dry run that nobody refuses.
         """
-        bound, finals = self._bound, plan.finals
+        bound = self._bound
         self._transition = transition
         if self._tracers and not transition.dry_run:
             self._trace(Tracer.resolved, transition, True)
@@ -729,22 +782,30 @@ class Runner:
         transition._journal.plans.append(plan)
         transition._place = ~transition._place
         self._last = transition
-        if plan.moved:
-            began = self._began
-            if began is None:
-                began = self._began = [None for _ in self._counts]
-            for state in plan.began:
-                began[state] = transition
-            self._active = plan.target
-            if plan.is_followed:
-                self._auto_due = True
-            if plan.moves_error:
-                self._error = self._error_after(plan, transition)
-            if plan.moved & self._watched:
-                self._committed(plan, transition)
+        began = self._began
+        for state in plan.began:
+            began[state] = transition
+        self._active = plan.target
+        if plan.is_followed:
+            self._auto_due = self._is_due = True
+        if plan.moves_error:
+            self._error = self._error_after(plan, transition)
+        if plan.moved & self._watched:
+            self._committed(plan, transition)
         if self._tracers:
             self._trace(Tracer.committed, transition)
-        failure: _Failure | None = None
+        return self._call(plan.finals, plan, transition, bound, None, silent)
+
+    def _call(
+        self,
+        finals: tuple[Step, ...],
+        plan: Plan,
+        transition: Transition,
+        bound: tuple[object, ...],
+        failure: _Failure | None,
+        silent: int = 0,
+    ) -> _Failure | None:
+        """Call final handlers, those that are still to come after a failure; return what the failures mean."""
         for function, place, handler in finals:
             if silent and handler.kind == "on_exit" and silent >> handler.state & 1:
                 continue
@@ -852,6 +913,7 @@ class Runner:
         """Note an exception; each gets an error mutation of its own, in order."""
         if self._faults is None:
             self._faults = []
+        self._is_due = True
         self._faults.append(Fault(error, source, state, result))
 
     def _handler_fault(self, error: Exception, transition: Transition, handler: Handler) -> None:
@@ -866,7 +928,7 @@ class Runner:
             self._escaped = []
         self._escaped.append(error)
         if not self._close_wanted:
-            self._close_wanted = True
+            self._close_wanted = self._is_due = True
             self._close_source = current_source()
 
     def _unhandled_error(self, error: BaseException, source: Source | None) -> None:
@@ -926,7 +988,7 @@ class Runner:
     def _want_close(self, source: Source | None) -> None:
         """Close now, or after the present transition; nothing happens if that is under way."""
         if not (self._closing or self._close_wanted):
-            self._close_wanted = True
+            self._close_wanted = self._is_due = True
             self._close_source = source
             self._catch_up()
 
