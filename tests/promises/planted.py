@@ -220,8 +220,8 @@ FAULTS: tuple[Fault, ...] = (
         23,
         "every transition is kept",
         RUNNER,
-        "        transition._place = ~transition._place\n",
-        '        transition._place = ~transition._place\n        globals().setdefault("kept", []).append(transition)\n',
+        "                self._last = transition\n",
+        '                self._last = transition\n                globals().setdefault("kept", []).append(transition)\n',
         f"{LIVES}very_many_activations_leave_nothing",
     ),
     Fault(
