@@ -221,7 +221,7 @@ FAULTS: tuple[Fault, ...] = (
         "every transition is kept",
         RUNNER,
         "                self._last = transition\n",
-        '                self._last = transition\n                globals().setdefault("kept", []).append(transition)\n',
+        '                self._last = transition\n                globals().setdefault("all", []).append(transition)\n',
         f"{LIVES}very_many_activations_leave_nothing",
     ),
     Fault(
