@@ -212,8 +212,8 @@ FAULTS: tuple[Fault, ...] = (
         22,
         "there is no automatic round",
         RUNNER,
-        "            if plan.is_followed:\n",
-        "            if False:\n",
+        "                refused = self._auto_turn()\n",
+        "                refused = -1\n",
         "promises/test_examples.py",
     ),
     Fault(
