@@ -29,6 +29,7 @@ CLOSED = -2
 """The key of those who wait for the machine to close."""
 QUEUE = -3
 """The key of those who wait for the queue to run empty, or for their turn in it."""
+CLOSE = Kind.CLOSE
 PIPES = -10
 """The key of those who tell pipes that the machine closes; they look at nothing."""
 
@@ -593,7 +594,7 @@ class Watch(Stream[Ticks]):
 
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Note that ticks have moved."""
-        if transition._plan.moved and transition._plan.request.kind is not Kind.CLOSE:
+        if not self._is_fresh and transition._plan.moved and transition._plan.request.kind is not CLOSE:
             self._is_fresh = True
             self._wake()
         return False
