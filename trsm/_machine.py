@@ -331,10 +331,15 @@ class Machine(Performer):
             for waiter in ended:
                 self._announce(Tracer.waiter_ended, waiter)
 
-    def _subscribe(self, observer: Observing, keys: Iterable[int]) -> None:
+    def _subscribers(self) -> Subscriptions:
+        """Return who looks at what; made when somebody first does."""
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._subscription_changed)
-        observer._refs = self._subscriptions.add(observer, keys)
+        return self._subscriptions
+
+    def _subscribe(self, observer: Observing, keys: Iterable[int]) -> None:
+        subscriptions = self._subscribers()
+        observer._refs = tuple([subscriptions.add(observer, key) for key in keys])
         if self._tracers:
             self._announce(Tracer.waiter_subscribed, observer)
 
@@ -354,18 +359,19 @@ class Machine(Performer):
         So it need look only when one of them moves, whichever; and then at another, if that was not enough. SAT solvers
         watch literals so (Moskewicz and others, *Chaff*, DAC 2001).
         """
-        if value is None and not self._is_closed:
-            self._subscribe(waiter, (lowest(missing),))
-            return waiter
-        return self._condition(waiter, value)
+        if value is not None or self._is_closed:
+            return self._condition(waiter, value)
+        waiter._refs = (self._subscribers().add(waiter, lowest(missing)),)
+        if self._tracers:
+            self._announce(Tracer.waiter_subscribed, waiter)
+        return waiter
 
     def _still_missing(self, waiter: Looking, missing: int) -> None:
         """Let a waiter look at a state that is still missing, if the one that it looked at is not."""
         (watched,) = waiter._refs
         if not missing >> watched.key & 1:
             watched.drop()
-            assert self._subscriptions is not None  # it has subscribed
-            waiter._refs = self._subscriptions.add(waiter, (lowest(missing),))
+            waiter._refs = (self._subscribers().add(waiter, lowest(missing)),)
 
     def _now(self) -> Ticks:
         """The ticks that conditions are judged by when a waiter is made."""
