@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, TypeVarTuple, cast, get_ar
 import attrs
 import trio
 
-from trsm._core._bits import lowest, members, union
+from trsm._core._bits import lowest, members, renumbered
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
 from trsm._core._logging import logged
@@ -115,6 +115,7 @@ class Machine(Performer):
         "_errors",
         "_final",
         "_is_joined",
+        "_looked_at",
         "_parent",
         "_subscriptions",
         "_watchers",
@@ -156,7 +157,8 @@ class Machine(Performer):
             machine._timers = parent._timers
         else:
             machine._timers = Timers(nursery, context)
-        machine._watched = machine._definition.timed
+        machine._watched = machine._held = machine._definition.timed
+        machine._looked_at = 0
         machine._children = None
         machine._deferred = None
         machine._errors = None
@@ -188,6 +190,8 @@ class Machine(Performer):
     _is_joined: bool
     """Whether body and tasks have ended and cleanups have run."""
     _subscriptions: Subscriptions | None
+    _looked_at: int
+    """States that somebody looks at who has subscribed."""
     _watchers: bool
     """Whether anybody looks after every transition."""
 
@@ -259,37 +263,26 @@ class Machine(Performer):
         if self._subscriptions is not None:
             self._look(self._subscriptions, plan, transition, removal)
 
-    def _is_watched(self, number: int) -> bool:
-        subscriptions = self._subscriptions
-        return (
-            self._watchers
-            or (subscriptions is not None and number in subscriptions.tables)
-            or Performer._is_watched(self, number)
-        )
-
     def _subscription_changed(self, key: int, is_present: bool) -> None:
         if key >= 0:
-            if is_present:
-                self._watched |= 1 << key
-            elif not self._is_watched(key):
-                self._watched &= ~(1 << key)
+            self._looked_at ^= 1 << key
+            if not self._watchers:
+                self._watched = self._looked_at | self._held
         elif key == ANY:
             self._watchers = is_present
             self._watch_anew()
         elif key == QUEUE:
             self._is_settling_watched = is_present
 
+    def _watch_anew(self) -> None:
+        self._watched = -1 if self._watchers else self._looked_at | self._held
+
     def _renumber(self, places: list[int], before: type[Schema]) -> None:
         super()._renumber(places, before)
         if self._subscriptions is not None:
             self._subscriptions.renumber(places)
+        self._looked_at = renumbered(self._looked_at, places)
         self._watch_anew()
-
-    def _watch_anew(self) -> None:
-        """Work out which states somebody looks at."""
-        self._watched = (
-            -1 if self._watchers else union(1 << n for n in range(len(self._definition.states)) if self._is_watched(n))
-        )
 
     def _look(
         self,
@@ -361,7 +354,10 @@ class Machine(Performer):
         """
         if value is not None or self._is_closed:
             return self._condition(waiter, value)
-        waiter._refs = (self._subscribers().add(waiter, lowest(missing)),)
+        subscriptions = self._subscriptions
+        if subscriptions is None:
+            subscriptions = self._subscribers()
+        waiter._refs = (subscriptions.add(waiter, lowest(missing)),)
         if self._tracers:
             self._announce(Tracer.waiter_subscribed, waiter)
         return waiter

@@ -78,13 +78,10 @@ class Waiter(Generic[T_co]):
         return self._is_done
 
     def __await__(self) -> Generator[object, None, T_co]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T_co:
         if get_ident() != self._thread:
             _check_thread(self._thread, "a waiter")
         if self._is_done:
-            await trio.lowlevel.checkpoint()
+            yield from trio.lowlevel.checkpoint().__await__()
         else:
             tasks = self._tasks
             if tasks is None:
@@ -97,7 +94,7 @@ class Waiter(Generic[T_co]):
                 return trio.lowlevel.Abort.SUCCEEDED
 
             try:
-                await wait_task_rescheduled(abort)
+                yield from wait_task_rescheduled(abort).__await__()
             except BaseException:
                 del self  # or the traceback keeps it subscribed for as long as the exception is handled
                 raise
@@ -495,17 +492,19 @@ class Subscriptions:
 
     def of(self, keys: Iterable[int]) -> list[Observer]:
         """Return the observers under these keys, each once."""
-        tables = self.tables
-        under = [list(table) for key in keys if (table := tables.get(key)) is not None]
         found: list[Observer] = []
-        for subscriptions in under:
-            for subscription in subscriptions:
-                observer = subscription()
-                if observer is not None:
-                    found.append(observer)
-                else:
-                    self.drop(subscription)
-        return found if len(under) < 2 else list({id(observer): observer for observer in found}.values())
+        walked = 0
+        for key in keys:
+            table = self.tables.get(key)
+            if table is not None:
+                walked += 1
+                for subscription in list(table):
+                    observer = subscription()
+                    if observer is not None:
+                        found.append(observer)
+                    else:
+                        self.drop(subscription)
+        return found if walked < 2 else list({id(observer): observer for observer in found}.values())
 
 
 # ---- Streams --------------------------------------------------------------------------------------------------------

@@ -94,6 +94,7 @@ class Runner:
         "_escaped",
         "_faults",
         "_firsts",
+        "_held",
         "_id",
         "_is_closed",
         "_is_due",
@@ -170,7 +171,9 @@ class Runner:
         self._error: Exception | None = None
         self._running: Handler | None = None
         self._watched = 0
-        """States whose waiters, scopes or watchers the shell wants to hear of; -1 for all."""
+        """States whose transitions the shell wants to hear of when they have ended; -1 for all."""
+        self._held = 0
+        """Those among them of whose commits it wants to hear."""
         self._ticks_at_close: Ticks | None = None
         self._journal: Journal | None = None
         """The page that is written on now; None before the first transition."""
@@ -518,7 +521,7 @@ class Runner:
                     self._auto_due = self._is_due = True
                 if plan.moves_error:
                     self._error = self._error_after(plan, transition)
-                if plan.moved & self._watched:
+                if plan.moved & self._held:
                     self._committed(plan, transition)
                 if self._tracers:
                     self._tell(self._tracers, Tracer.committed, transition)
@@ -538,8 +541,10 @@ class Runner:
                         ended = self._call(rest, plan, transition, bound, failure)
                         break
                 self._running = None
-            if ended is not None or plan.tasks or plan.touched & self._watched or self._tracers:
+            if ended is not None or self._tracers:
                 outcome = self._ended(plan, transition, ended, bound)
+            elif plan.tasks or plan.touched & self._watched:
+                self._finished(plan, transition, None, bound)
             if self._is_due or self._tracers or self._is_settling_watched:
                 self._settle(journal.tick + transition._position)
         finally:
@@ -791,7 +796,7 @@ class Runner:
             self._auto_due = self._is_due = True
         if plan.moves_error:
             self._error = self._error_after(plan, transition)
-        if plan.moved & self._watched:
+        if plan.moved & self._held:
             self._committed(plan, transition)
         if self._tracers:
             self._tell(self._tracers, Tracer.committed, transition)
@@ -1024,7 +1029,7 @@ class Runner:
         return False
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
-        """Called right after a commit that moved a watched state, before any final handler."""
+        """Called right after a commit that moved a held state, before any final handler."""
 
     def _finished(
         self, plan: Plan, transition: Transition, removal: Transition | None, bound: tuple[object, ...]
