@@ -81,7 +81,7 @@ class Waiter(Generic[T_co]):
         if get_ident() != self._thread:
             _check_thread(self._thread, "a waiter")
         if self._is_done:
-            yield from trio.lowlevel.checkpoint().__await__()
+            yield from trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 - that is what it is
         else:
             tasks = self._tasks
             if tasks is None:
