@@ -116,7 +116,9 @@ class Performer(Engine):
             among = self._scopes.get(key)
             if among is None:
                 among = self._scopes[key] = {}
-                self._hold(number)
+                bit = 1 << number
+                self._held |= bit
+                self._watched |= bit
             among[scope] = None
         if self._tracers:
             try:
@@ -134,7 +136,9 @@ class Performer(Engine):
         number = self._definition.numbers[state]
         assert self._scopes is not None  # it held these scopes
         del self._scopes[number, ends_active]
-        self._unhold(number)
+        if not self._is_held(number):
+            self._held &= ~(1 << number)
+            self._watch_anew()
 
     def _hold(self, number: int) -> None:
         """Note that a state has scopes, tasks or a timeout."""
@@ -149,11 +153,11 @@ class Performer(Engine):
 
     def _is_held(self, number: int) -> bool:
         scopes, slots, started = self._scopes, self._slots, self._started
-        return (
-            bool(self._definition.timed >> number & 1)
-            or (scopes is not None and ((number, False) in scopes or (number, True) in scopes))
-            or (slots is not None and number in slots)
-            or (started is not None and number in started)
+        return bool(
+            (scopes and ((number, False) in scopes or (number, True) in scopes))
+            or (slots and number in slots)
+            or (started and number in started)
+            or self._definition.timed >> number & 1
         )
 
     def _watch_anew(self) -> None:
