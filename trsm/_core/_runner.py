@@ -278,6 +278,7 @@ class Runner:
         for tracer in self._tracers:
             if isinstance(tracer, Saboteur):
                 (fault,) = self._tell((tracer,), Saboteur.fault, transition, handler, kind) or (None,)
+                self._catch_up()  # of a task nothing else follows, whatever it has raised
                 if fault is not None:
                     raise cast("BaseException", fault)  # whatever else it is, Python says that it cannot be raised
 
@@ -483,6 +484,8 @@ class Runner:
             if refused >= 0:
                 self._report_instability(refused | self._barred)
             self._trace(Tracer.settled)
+            if self._is_settling_watched:
+                self._settled()  # a tracer has just begun to wait for it
 
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
         queued = mutation.outcome
@@ -752,7 +755,7 @@ class Runner:
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
         asked = request.called | (0 if request.kind in BARRING else request.dropped)
-        called = self._definition.relations.named(asked)
+        called = transition._definition.relations.named(asked)  # what it started may ask when there is another schema
         kind = request.kind.name.lower()
         source = Source(self.id, transition.tick, kind, called, handler.name, transition.source, role=handler.kind)
         return bounded(source)
