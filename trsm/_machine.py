@@ -843,6 +843,14 @@ class Machine(Performer):
         else:
             self._catch_up()
 
+    def _close_now(self) -> None:
+        # Whatever wants it: a child in a transition closes at the end of that, and the last of them comes here again.
+        if self._closing or not any(child._is_busy for child in self.children if not child._is_closed):
+            super()._close_now()
+        else:
+            for child in reversed(self.children):
+                child._want_close(self._close_source)
+
     def _closed(self) -> None:
         self._end_scopes()
         if self._is_settling_watched:

@@ -12,7 +12,7 @@ from trsm._core._mutation import Canceled, Queued, Result
 from trsm._core._state import is_async
 from trsm._machine import Machine
 from trsm._protection import protect
-from trsm._waiters import Waiter, wait_any
+from trsm._waiters import AnyEnd, Waiter
 
 
 async def retry(
@@ -81,11 +81,11 @@ async def retry(
         pause = min(cap, backoff * 2 ** min(made - 1, 64)) * random.uniform(0.5, 1)
         waiters = [] if until is None else [until]
         if isinstance(outcome._machine, Machine):
-            waiters += [outcome._machine.when_closed(), _change(outcome._machine, outcome)]
+            waiters.append(_change(outcome._machine, outcome))  # closing ends it too
         try:
             with trio.move_on_at(min(end, trio.current_time() + pause)):
                 if waiters:
-                    await wait_any(*waiters)
+                    await AnyEnd(tuple(waiters))
                 else:
                     await trio.sleep_forever()
         finally:

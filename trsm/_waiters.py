@@ -257,6 +257,21 @@ class _FirstIndexed(_First[T_co]):
         return index, value
 
 
+class AnyEnd(_Composite[None]):
+    """Ends as soon as one child has ended, well or not; never fails."""
+
+    __slots__ = ()
+
+    _is_decided_by_success = True
+
+    def _count(self, child: Waiter[object]) -> None:
+        super()._count(child)
+        self._is_decided = True
+
+    def _conclude(self) -> None:
+        self._end(None, None)
+
+
 class _All(_Composite[T_co]):
     """The values of all children, as a tuple; fails at the first failure."""
 

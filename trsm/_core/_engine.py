@@ -515,7 +515,7 @@ class Engine(Runner):
         **args: object,
     ) -> Result:
         """Remove these states if all are active when its turn comes, else add them all. Otherwise as `add`."""
-        if self._phase == IDLE and get_ident() == self._thread:
+        if self._phase == IDLE and scope is None and get_ident() == self._thread:
             # Its turn is now: of states that were added before, as they are written here, it is one of those two.
             try:
                 called = self._definition.asked[ADD][states].called
@@ -848,7 +848,12 @@ class Engine(Runner):
             request = self._definition.asked[kind][states]
         except (KeyError, TypeError):
             request, calls = self._request(kind, states)
-        if plan is None and states in self._definition.asked[kind] and not self._closing:
+        if (
+            plan is None
+            and states in self._definition.asked[kind]
+            and not self._closing
+            and get_ident() == self._thread  # in another one, what is active may change while the plan is made
+        ):
             self._table.remember(self._active, kind, states, self._plan(request))
         return self._submit_mutation(Mutation(request, args=args or None, calls=calls, scope=scope), first)
 

@@ -391,6 +391,7 @@ class Runner:
                 except BaseException as error:
                     self._tracer_raised(tracer, error)
                 self._phase, self._running = phase, running
+                self._catch_up()  # of a task nothing else follows, whatever it has raised
                 if fault is not None:
                     raise fault  # whatever else it is, Python says that it cannot be raised
 
@@ -640,6 +641,8 @@ class Runner:
             if refused >= 0:
                 self._report_instability(refused | self._barred)
             self._tell(self._tracers, Tracer.settled)
+            if self._is_settling_watched:
+                self._settled()  # a tracer has just begun to wait for it
 
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
         queued = mutation.outcome

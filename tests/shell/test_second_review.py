@@ -1,0 +1,231 @@
+"""Defects that a second reviewer found, each as the smallest program that showed it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trsm
+from trsm import Engine, Machine, MutationError, Observed, Saboteur, Schema, State, Tracer, Transition, Waiter
+
+
+class Plain(Schema):
+    """States that have nothing to do with one another."""
+
+    A = State()
+    B = State()
+    C = State(require=B)
+
+
+# ---- Closing --------------------------------------------------------------------------------------------------------
+
+
+class Exits:
+    """Writes down who leaves."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    @Plain.A.on_exit
+    def leave(self, t: Transition) -> None:
+        self.log.append(f"{t.machine.id} leaves")
+
+
+def closes_and_goes_on(parent: Machine) -> None:
+    parent.close()
+    parent.add(Plain.B)
+
+
+def closes_and_goes_on_with_arguments(parent: Machine) -> None:
+    parent.close()
+    parent.add(Plain.B, because="it may")
+
+
+def makes_it_fail(parent: Machine) -> None:
+    @Plain.B.on_enter
+    def fail(t: Transition) -> None:
+        raise ValueError
+
+    parent.bind(fail)
+    parent.add(Plain.B)
+
+
+@pytest.mark.parametrize("act", [closes_and_goes_on, closes_and_goes_on_with_arguments, makes_it_fail])
+async def test_a_parent_that_a_handler_of_its_child_closes_waits_for_the_child(act: Callable[[Machine], None]) -> None:
+    """Whatever the handler does with it after or instead: children leave first, at the end of what they run."""
+    log: list[str] = []
+
+    class Acts:
+        @Plain.B.on_enter
+        def act(self, t: Transition) -> None:
+            act(parent)
+            assert not parent.closed
+            log.append("the child goes on")
+
+    unhandled: list[BaseException] = []
+    try:
+        async with trsm.open_machine(Plain, Exits(log), id="parent") as parent:
+            parent.add(Plain.A)
+            child = parent.start_child(Plain, Exits(log), Acts(), id="child")
+            child.add(Plain.A)
+            child.add(Plain.B)
+            assert parent.closed
+    except ExceptionGroup as group:
+        unhandled += group.exceptions
+    assert log == ["the child goes on", "child leaves", "parent leaves"]
+    assert len(unhandled) == (act is makes_it_fail)
+
+
+async def test_a_saboteur_of_a_task_that_raises_no_exception(autojump_clock: MockClock) -> None:
+    """It closes the machine then and there, as a handler that does; it does not wait for the next mutation."""
+
+    class Interrupted(Saboteur):
+        def fault(self, machine: Observed, transition: Transition, handler: str, kind: str) -> BaseException | None:
+            raise KeyboardInterrupt
+
+    @Plain.A.task
+    async def work(t: Transition) -> None:
+        await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with trsm.open_machine(Plain, work, tracers=[Interrupted()]) as machine:
+            machine.add(Plain.A)
+            with trio.fail_after(1):
+                await trio.sleep_forever()
+    assert [type(error) for error in caught.value.exceptions] == [KeyboardInterrupt]
+
+
+# ---- Waiting --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_tracer_that_waits_until_the_machine_has_settled_as_it_is_told_so() -> None:
+    """It is settled: what it waits for ends with the same drain."""
+    waiters: list[Waiter[Transition]] = []
+
+    class Waits(Tracer):
+        def settled(self, machine: Observed) -> None:
+            assert isinstance(machine, Machine)
+            waiters.append(machine.when_settled())
+
+    async with trsm.open_machine(Plain, tracers=[Waits()]) as machine:
+        machine.add(Plain.A)
+        assert [waiter.done for waiter in waiters] == [True]
+
+
+async def test_retrying_until_a_waiter_has_failed(autojump_clock: MockClock) -> None:
+    """It gives up at that moment, as it does when the waiter has ended well."""
+    async with trsm.open_machine(Plain) as machine, trio.open_nursery() as nursery:
+        other = machine.start_child(Plain)
+        until = other.when(Plain.A)
+
+        @nursery.start_soon
+        async def change() -> None:
+            await trio.sleep(1)
+            other.close()
+
+        assert (await trsm.retry(lambda: machine.add(Plain.C), backoff=50, until=until)).canceled
+        assert trio.current_time() == 1
+
+
+async def test_retrying_on_a_machine_that_closes_and_takes_its_time(autojump_clock: MockClock) -> None:
+    """Nothing can come of it once closing has begun: it does not wait for the cleanups."""
+    async with trsm.open_machine(Plain) as machine, trio.open_nursery() as nursery:
+        child = machine.start_child(Plain)
+        child.defer(trio.sleep, 20)
+
+        @nursery.start_soon
+        async def change() -> None:
+            await trio.sleep(1)
+            child.close()
+
+        assert (await trsm.retry(lambda: child.add(Plain.C), backoff=50)).canceled
+        assert trio.current_time() == 1
+
+
+# ---- What is told ---------------------------------------------------------------------------------------------------
+
+
+class Other(Schema):
+    """A schema whose states come first where both are inherited."""
+
+    X = State()
+    Y = State()
+
+
+class Both(Other, Plain):
+    """A schema in which the states of `Plain` have other numbers."""
+
+
+async def test_a_task_that_a_handler_has_started_names_the_call_after_the_schema_was_extended() -> None:
+    """The transition that it came from is of the schema that the machine had then."""
+    other = Engine(Plain)
+    go = trio.Event()
+
+    async def work() -> None:
+        await go.wait()
+        other.add(Plain.B)
+
+    async with trio.open_nursery() as nursery, trsm.open_machine(Plain, id="m") as machine:
+
+        @Plain.A.on_enter
+        def start(t: Transition) -> None:
+            nursery.start_soon(work)
+
+        machine.bind(start)
+        machine.add(Plain.A)
+        machine.extend_schema(Both)
+        go.set()
+        await wait_all_tasks_blocked()
+    source = other.last_transition.source
+    assert source is not None
+    assert source.called == ("A",)
+
+
+def test_a_toggle_that_was_made_before_is_told_by_its_name() -> None:
+    """What was written is what the message says, though a toggle is one of two others by then."""
+    engine = Engine(Plain)
+    engine.toggle(Plain.A)
+    for _ in range(2):
+        with pytest.raises(MutationError, match=r"^toggle\(scope=5\): pass a cancel scope"):
+            engine.toggle(Plain.A, scope=5)  # type: ignore[arg-type]
+        engine.toggle(Plain.A)
+
+
+# ---- Threads --------------------------------------------------------------------------------------------------------
+
+
+def test_a_foreign_thread_leaves_no_plan_behind() -> None:
+    """What is active may change between its look at it and the plan that it makes of it, and plans are shared."""
+
+    class Fresh(Schema):
+        A = State()
+        B = State(remove=A)
+
+    engine = Engine(Fresh)
+    raised: list[BaseException] = []
+
+    def asks() -> None:
+        def look(frame: object, event: str, argument: object) -> None:
+            if event == "call" and frame.f_code.co_name == "_plan":  # type: ignore[attr-defined]
+                engine._active = 0b10  # as a mutation of the machine's own thread would, at this very moment
+
+        sys.setprofile(look)
+        try:
+            engine.add(Fresh.A)
+        except trsm.WrongThread as error:
+            raised.append(error)
+        finally:
+            sys.setprofile(None)
+            engine._active = 0
+
+    thread = threading.Thread(target=asks)
+    thread.start()
+    thread.join()
+    assert len(raised) == 1
+    engine.add(Fresh.A)
+    assert engine.ticks.filter(*Fresh.states) == {Fresh.A: 1, Fresh.B: 0, Fresh.Error: 0}
