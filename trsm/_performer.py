@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
-import types
 from collections.abc import Awaitable, Callable, Mapping
 from threading import get_ident
 from typing import ClassVar, TypeVarTuple, cast
@@ -281,10 +280,7 @@ class Performer(Engine):
                 slot = self._slots[number] = Slot(self, self._limits.queue_limit)
                 self._watched |= 1 << number
             for handler in handlers:
-                work = handler.function
-                if handler.place >= 0:
-                    work = types.MethodType(work, bound[handler.place])
-                slot.start(Activation(handler, work, transition, self._source_of(transition, handler)))
+                slot.start(Activation(self, handler, bound[handler.place] if handler.place >= 0 else None, transition))
 
     def start_soon(
         self,
@@ -370,7 +366,7 @@ class Performer(Engine):
                 self._forget_task(while_active, scope)
                 self._task_ended()
 
-        self._spawn(run, label)
+        self._spawn(label, run)
 
     def _forget_task(self, state: State[..., object] | None, scope: trio.CancelScope) -> None:
         number = -1 if state is None else self._definition.number(state, "start_soon")
@@ -381,10 +377,10 @@ class Performer(Engine):
             if number >= 0:
                 self._unwatch(number)
 
-    def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+    def _spawn(self, name: str, run: Callable[[*Ts], Awaitable[None]], /, *args: *Ts) -> None:
         """Start a task in the machine's nursery, in the context of `open_machine`."""
         self._task_count += 1
-        self._context.run(functools.partial(self._nursery.start_soon, run, name=f"{self.id}: {name}"))
+        self._context.run(functools.partial(self._nursery.start_soon, run, *args, name=f"{self.id}: {name}"))
 
     def _task_begins(self, activation: Activation) -> None:
         """Tell tracers that a task begins to run; a saboteur may fail it."""

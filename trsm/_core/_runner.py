@@ -752,7 +752,7 @@ class Runner:
     def _source_of(self, transition: Transition, handler: Handler) -> Source:
         request = transition._plan.request
         asked = request.called | (0 if request.kind in BARRING else request.dropped)
-        called = self._definition.relations.named(asked)
+        called = transition._definition.relations.named(asked)  # a task may be of the schema before the present one
         kind = request.kind.name.lower()
         source = Source(self.id, transition.tick, kind, called, handler.name, transition.source, role=handler.kind)
         return bounded(source)
