@@ -113,6 +113,7 @@ class Machine(Performer):
         "_errors",
         "_final",
         "_is_joined",
+        "_is_left",
         "_parent",
         "_subscriptions",
         "_watchers",
@@ -160,6 +161,7 @@ class Machine(Performer):
         machine._errors = None
         machine._final = None
         machine._is_joined = False
+        machine._is_left = False
         machine._joined = None
         machine._scopes = None
         machine._slots = None
@@ -185,6 +187,8 @@ class Machine(Performer):
     """The last transition, whose waiters wake once body and tasks are cancelled."""
     _is_joined: bool
     """Whether body and tasks have ended and cleanups have run."""
+    _is_left: bool
+    """Whether the block's body has ended."""
     _subscriptions: Subscriptions | None
     _watchers: bool
     """Whether anybody looks after every transition."""
@@ -804,6 +808,8 @@ class Machine(Performer):
         return found
 
     def _close_children(self) -> None:
+        if not self._children:
+            return
         # Youngest first, and each after its own, so that a long line of descendants needs no deep stack.
         for child in reversed(self._descendants()):
             try:
@@ -822,7 +828,7 @@ class Machine(Performer):
             return
         self._close_wanted = True
         self._close_source = source
-        if any(child._is_busy for child in self.children):
+        if self._children and any(child._is_busy for child in self.children):
             for child in reversed(self.children):
                 child._want_close(source)
         else:
@@ -832,13 +838,14 @@ class Machine(Performer):
         self._end_scopes()
         if self._is_settling_watched:
             self._settled()
-        if not self._is_started:
+        is_started = self._is_started
+        if not (is_started or (self._is_left and not self._nursery.child_tasks)):  # there may be nobody to cancel
             self._nursery.cancel_scope.cancel(f"machine {self.id!r} closed")
         final, self._final = self._final, None
-        last = self.last_transition
-        # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
         subscriptions = self._subscriptions
         if subscriptions is not None:
+            # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
+            last = self.last_transition
             self._look(subscriptions, *(final or (last._plan, last, None)))
             error = self._closed_error()
             failed: list[Waiter[object]] = []
@@ -852,7 +859,7 @@ class Machine(Performer):
                     waiter.fail(error)
                     failed.append(waiter)
             self._wake(failed)
-        if self._is_started:
+        if is_started:
             if self._task_count or self._deferred:
                 self._context.run(functools.partial(self._nursery.start_soon, self._join, name=f"{self.id}: closing"))
             else:
