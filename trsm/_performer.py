@@ -282,7 +282,7 @@ class Performer(Engine):
                 slot = self._slots[number] = Slot(self, self._limits.queue_limit)
                 self._watched |= 1 << number
             for handler in handlers:
-                slot.start(Activation(self, handler, bound[handler.place] if handler.place >= 0 else None, transition))
+                slot.start(Activation(handler, bound[handler.place] if handler.place >= 0 else None, transition))
 
     def start_soon(
         self,

@@ -48,20 +48,15 @@ class Owner(Protocol):
         """Report that too many activations wait for a task's `limit`."""
         ...
 
-    def _source_of(self, transition: Transition, handler: TaskHandler, /) -> Source:
-        """Return the record of a task."""
-        ...
-
 
 class Activation:
     """One activation of a state, for one of its tasks: everything that the task is run with."""
 
-    __slots__ = ("_bound", "_owner", "handler", "transition")
+    __slots__ = ("_bound", "handler", "transition")
 
-    def __init__(self, owner: Owner, handler: TaskHandler, bound: object, transition: Transition) -> None:
+    def __init__(self, handler: TaskHandler, bound: object, transition: Transition) -> None:
         self.handler = handler
         self.transition = transition
-        self._owner = owner
         self._bound = bound
         """The object that a method belongs to; nothing is done with it if the handler is a plain function."""
 
@@ -74,9 +69,9 @@ class Activation:
     @property
     def source(self) -> Source:
         """The record of the task."""
-        return self._owner._source_of(self.transition, self.handler)
+        return self.transition._source_of(self.handler)
 
-    def _source_of_call(self, transition: object, handler: object, /) -> Source:
+    def _source_of_call(self, handler: object = None, /) -> Source:
         """Return the record when it is first asked for; the context has it from then on."""
         source = self.source
         CAUSE.set(source)
@@ -235,7 +230,7 @@ class Instance:
                 return
             scope = trio.CancelScope().__enter__()
             self.scopes[scope] = None
-            CAUSE.set((activation, None, None))
+            CAUSE.set(activation)
             try:
                 if slot.running_of is not None and slot.running_of is not self:
                     await slot.turn(self)

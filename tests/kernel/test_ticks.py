@@ -151,7 +151,7 @@ def test_the_ticks_around_each_transition_can_be_read_long_after_it() -> None:
     engine = Engine(Door)
     transitions = []
     pictures = [engine.ticks]
-    for number in range(100):
+    for number in range(300):
         if number % 3:
             engine.add(Door.Open)
         else:
@@ -160,7 +160,7 @@ def test_the_ticks_around_each_transition_can_be_read_long_after_it() -> None:
         pictures.append(engine.ticks)
     assert [one.before for one in transitions] == pictures[:-1]
     assert [one.after for one in transitions] == pictures[1:]
-    assert len({id(one._journal) for one in transitions}) == 100 // 32 + 1
+    assert len({id(one._journal) for one in transitions}) == 300 // 128 + 1
 
 
 def test_a_state_that_an_heir_declares_anew_is_another_one() -> None:

@@ -81,9 +81,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         6,
         "a multi state that is called again moves its tick by one",
-        RUNNER,
-        "                ticks[state] += 2\n",
-        "                ticks[state] += 1\n",
+        "_core/_journal.py",
+        "            values[state] += 2 * times\n",
+        "            values[state] += times\n",
         f"{LIVES}random_machines_whose_handlers_raise_refuse_and_queue",
     ),
     Fault(
@@ -212,17 +212,16 @@ FAULTS: tuple[Fault, ...] = (
         22,
         "there is no automatic round",
         RUNNER,
-        "            if plan.is_followed:\n",
-        "            if False:\n",
+        "                refused = self._auto_turn()\n",
+        "                refused = -1\n",
         "promises/test_examples.py",
     ),
     Fault(
         23,
         "every transition is kept",
         RUNNER,
-        "        self._tick = transition._tick = self._tick + 1\n",
-        "        self._tick = transition._tick = self._tick + 1\n"
-        '        globals().setdefault("kept", []).append(transition)\n',
+        "                self._last = transition\n",
+        '                self._last = transition\n                globals().setdefault("all", []).append(transition)\n',
         f"{LIVES}very_many_activations_leave_nothing",
     ),
     Fault(

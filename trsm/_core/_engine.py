@@ -18,6 +18,7 @@ from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MachineClosed, MutationError, ReadOnly, SchemaError, SnapshotError, listed
 from trsm._core._groups import Group
 from trsm._core._handlers import Table, table_of
+from trsm._core._journal import Journal
 from trsm._core._limits import checked_limits, checked_tags
 from trsm._core._logging import logged
 from trsm._core._mutation import (
@@ -34,9 +35,9 @@ from trsm._core._reasons import Explanation, describe
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._snapshots import broken, read_snapshot, taken
-from trsm._core._source import CAUSE, Source, current_source
+from trsm._core._source import CAUSE, Source, current_source, get_cause
 from trsm._core._state import Call, State, States, is_async
-from trsm._core._ticks import Journal, Ticks
+from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Tracer, checked_tracers
 from trsm._core._transition import Transition
 
@@ -193,11 +194,7 @@ class Engine(Runner):
     def last_transition(self) -> Transition:
         """The last transition that was executed; opening counts as one. A canceled mutation leaves none."""
         self._check_thread("last_transition", is_read=True)
-        last = self._last
-        if last is None:
-            last = self._last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
-            last._tick = self._tick
-        return last if isinstance(last, Transition) else self._unfolded(last)
+        return self._newest()
 
     def __str__(self) -> str:
         return f"({' '.join(f'{name}:{self._ticks[number]}' for number, name in self._active_names())})"
@@ -474,7 +471,7 @@ class Engine(Runner):
             plan = self._calls[self._active, ADD, states]
         except (KeyError, TypeError):
             return self._submit(ADD, states, first, scope, args)
-        cause = CAUSE.get()
+        cause = get_cause()
         if (
             self._phase != IDLE
             or args
@@ -484,28 +481,14 @@ class Engine(Runner):
         ):
             return self._submit(ADD, states, first, scope, args)
         if not plan.is_quiet or plan.touched & self._watched:
-            return self._run(plan, None if cause is None else Mutation(plan.request, source=cause))
-        tick = self._tick = self._tick + 1
+            return self._run(plan, cause)
         journal = self._journal
-        if journal is None:
-            journal = self._journal = Journal(tuple(self._ticks))
-        plans = journal.plans
-        place = len(plans)
-        record = self._last = plan, tick, journal, place, cause
-        if plan.moved:
-            ticks, began = self._ticks, self._began
-            if began is None:
-                began = self._began = [None for _ in ticks]
-            for state in plan.flips:
-                ticks[state] += 1
-            for state in plan.repeats:
-                ticks[state] += 2
-            for state in plan.began:
-                began[state] = record
-            self._active = plan.target
-            plans.append(plan)
-            if place >= journal.last:
-                self._journal = None
+        if journal is None or len(journal.plans) >= journal.size:
+            journal = self._page()
+        if cause is not None:
+            journal.note(cause)
+        journal.plans.append(plan)
+        self._active = plan.target
         return EXECUTED
 
     def remove(
@@ -840,7 +823,7 @@ class Engine(Runner):
             plan = self._calls[self._active, kind, states]
         except (KeyError, TypeError):
             plan = None  # not asked before, or something that cannot be hashed and so is no state: see below
-        cause = CAUSE.get()
+        cause = get_cause()
         if (
             plan is not None
             and self._phase == IDLE
@@ -850,29 +833,15 @@ class Engine(Runner):
             and get_ident() == self._thread
         ):
             if not plan.is_quiet or plan.touched & self._watched:
-                return self._run(plan, None if cause is None else Mutation(plan.request, source=cause))
+                return self._run(plan, cause)
             # Nobody looks, nobody is called and nothing follows: what is left of section 5 is the commit.
-            tick = self._tick = self._tick + 1
             journal = self._journal
-            if journal is None:
-                journal = self._journal = Journal(tuple(self._ticks))
-            plans = journal.plans
-            place = len(plans)
-            record = self._last = plan, tick, journal, place, cause
-            if plan.moved:
-                ticks, began = self._ticks, self._began
-                if began is None:
-                    began = self._began = [None for _ in ticks]
-                for state in plan.flips:
-                    ticks[state] += 1
-                for state in plan.repeats:
-                    ticks[state] += 2
-                for state in plan.began:
-                    began[state] = record
-                self._active = plan.target
-                plans.append(plan)
-                if place >= journal.last:
-                    self._journal = None
+            if journal is None or len(journal.plans) >= journal.size:
+                journal = self._page()
+            if cause is not None:
+                journal.note(cause)
+            journal.plans.append(plan)
+            self._active = plan.target
             return EXECUTED
         calls: dict[int, object] | None = None
         try:
@@ -967,25 +936,24 @@ class Engine(Runner):
         return [definition.numbers[state._lineage] for state in self._definition.states]
 
     def _become(self, schema: type[Schema], places: list[int], active: int, table: Table) -> None:
-        began = self._began or []
-        # Records are of the present schema, which transitions know and they do not.
-        if isinstance(self._last, tuple):
-            self._unfolded(self._last)
+        # Entries of the journal are of the present schema, which transitions know and they do not.
+        self._newest()
+        began = self._began
         for number in range(len(began)):
-            entry = began[number]  # unfolding one may have unfolded others
+            entry = began[number]  # making one may have made others
             if isinstance(entry, tuple):
-                self._unfolded(entry)
+                self._transition_of(entry)
         before, definition = self._schema, schema._definition
         ticks = [0] * len(definition.states)
         for number, tick in zip(places, self._ticks, strict=True):
             ticks[number] = tick
-        if began:
-            self._began = [None for _ in ticks]
-            for number, began_by in zip(places, began, strict=True):
-                self._began[number] = began_by
+        self._began = [None for _ in ticks]
+        for number, began_by in zip(places, began, strict=True):
+            self._began[number] = began_by
         self._id = self.id  # a default one is made of the schema's name
         self._schema, self._definition = schema, definition
-        self._ticks, self._active, self._journal = ticks, active, None
+        self._journal = Journal(definition, self._reference, self.id, ticks, self._tick)
+        self._counts, self._counted, self._active = ticks, 0, active
         self._retable(table)
         self._renumber(places, before)
         self._announce(Tracer.schema_changed, before)
@@ -1035,7 +1003,8 @@ class Engine(Runner):
         """Become what a snapshot says; nothing is mutated, and no handler is called."""
         definition = self._definition
         restored = read_snapshot(definition, snapshot)
-        self._tick, self._ticks, self._active = restored.tick, restored.ticks, restored.active
+        self._journal = Journal(definition, self._reference, self.id, restored.ticks, restored.tick)
+        self._counts, self._active = restored.ticks, restored.active
         self._error = restored.error
         self._began = [None for _ in restored.ticks]
         errors = restored.active & definition.errors
@@ -1052,8 +1021,6 @@ class Engine(Runner):
         tasks = tuple((number, self._table.tasks[number]) for number in order if number in self._table.tasks)
         plan = Plan(OPENING, self._active, accepted=True, target=self._active, entering=order, began=order, tasks=tasks)
         transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
-        transition._tick = self._tick
-        assert self._began is not None  # it was made for this
         for number in order:
             self._began[number] = transition
         self._reopened(plan, transition, left)

@@ -214,10 +214,13 @@ class Table:
         negotiation = tuple(map(_step, self._negotiation(plan)))
         finals = tuple(map(_step, exits + enters + changes))
         tasks = tuple((state, self.tasks[state]) for state in plan.entering if state in self.tasks)
+        # Those who negotiate start nothing that outlives them, and so can be told from one final handler.
+        noted = (finals or negotiation)[-1][2] if negotiation and len(finals) <= 1 else None
         return attrs.evolve(
             plan,
             negotiation=negotiation,
             finals=finals,
+            noted=noted,
             tasks=tasks,
             is_quiet=plan.is_quiet and not (negotiation or finals or tasks or self.is_traced),
         )

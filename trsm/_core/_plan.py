@@ -66,6 +66,8 @@ class Plan:
     negotiation: tuple[Step, ...] = ()
     finals: tuple[Step, ...] = ()
     """``on_exit`` of those leaving, ``on_enter`` of those entering, ``on_change``."""
+    noted: Handler | None = None
+    """Who stands for all handlers when a cause is noted, if none of them needs a note of its own; see `CAUSE`."""
     tasks: tuple[tuple[int, tuple[TaskHandler, ...]], ...] = ()
     """Entering states that have tasks, and those."""
     moves_error: bool = False

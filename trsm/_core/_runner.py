@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType
-from typing import Any, ClassVar, Concatenate, NoReturn, ParamSpec, cast
+from typing import ClassVar, NoReturn, TypeVarTuple, cast
 
 import attrs
 
@@ -23,17 +23,18 @@ from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
 from trsm._core._handlers import Table, table_of
+from trsm._core._journal import Journal, count
 from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
-from trsm._core._plan import BARRING, Handler, Plan
+from trsm._core._plan import OPENING, Handler, Plan, Step
 from trsm._core._reasons import Explainer, Explanation
 from trsm._core._schema import Definition, Schema
-from trsm._core._source import CAUSE, Source, bounded, current_source
-from trsm._core._ticks import Journal, Ticks
+from trsm._core._source import Source, current_source, get_cause, set_cause
+from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Saboteur, Tracer, with_tracers_of_context
 from trsm._core._transition import Transition
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 logger = logging.getLogger("trsm")
 
@@ -41,12 +42,13 @@ IDLE, RUNNING, READING = 0, 1, 2
 """What a machine is doing: nothing, a transition (mutations are queued), or asking (mutations are refused)."""
 
 _numbers = itertools.count(1)
+_new = object.__new__
 _LAST_TURNS = 100
 """How many transitions before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
 
 
-Record = tuple[Plan, int, Journal, int, Source | None]
-"""What a transition that nobody saw leaves behind: plan, tick, place in the journal, source; see `Runner._unfolded`."""
+Entry = tuple[Journal, int]
+"""A transition that nobody saw: the page of the journal, and the place on it; see `Runner._transition_of`."""
 
 
 class Refusal:
@@ -85,6 +87,8 @@ class Runner:
         "_close_source",
         "_close_wanted",
         "_closing",
+        "_counted",
+        "_counts",
         "_definition",
         "_error",
         "_escaped",
@@ -92,6 +96,7 @@ class Runner:
         "_firsts",
         "_id",
         "_is_closed",
+        "_is_due",
         "_is_settling_watched",
         "_journal",
         "_last",
@@ -106,8 +111,6 @@ class Runner:
         "_table",
         "_tags",
         "_thread",
-        "_tick",
-        "_ticks",
         "_ticks_at_close",
         "_tracers",
         "_transition",
@@ -144,8 +147,9 @@ class Runner:
         self._tags = tags
         self._thread = get_ident()
         self._active = 0
-        self._ticks = [0] * len(definition.states)
-        self._tick: int = 0
+        self._counts = [0] * len(definition.states)
+        """The ticks after the first `_counted` entries of the journal; see `_ticks`."""
+        self._counted = 0
         self._phase = IDLE
         self._queue: deque[Mutation] | None = None
         self._firsts: deque[Mutation] | None = None
@@ -159,6 +163,8 @@ class Runner:
         self._close_source: Source | None = None
         """What made it close; None if that came from outside, or if it has not."""
         self._is_closed = False
+        self._is_due = False
+        """Whether something has come up that `_settle` has to do."""
         self._is_settling_watched = False
         """Whether somebody wants to hear that the machine has settled."""
         self._error: Exception | None = None
@@ -167,12 +173,14 @@ class Runner:
         """States whose waiters, scopes or watchers the shell wants to hear of; -1 for all."""
         self._ticks_at_close: Ticks | None = None
         self._journal: Journal | None = None
-        self._last: Transition | Record | None = None
+        """The page that is written on now; None before the first transition."""
+        self._last: Transition | Entry | None = None
+        """The last transition that was executed, but for those that only stand on the present page; see `_newest`."""
         self._transition: Transition | None = None
         """What runs, or is asked, now."""
         self._reference: weakref.ref[object] = weakref.ref(self)
-        self._began: list[Transition | Record | None] | None = None
-        """State -> the transition that began its present or last instance."""
+        self._began: list[Transition | Entry | None] = []
+        """State -> the transition that began its present or last instance, as far as is counted: see `_beginning`."""
         if self._tracers:
             self._retable(table)
 
@@ -201,6 +209,86 @@ class Runner:
         """The ticks of all states now, as an immutable vector. Reading raises `WrongThread` in another thread."""
         self._check_thread("ticks", is_read=True)
         return Ticks(self._definition, tuple(self._ticks))
+
+    # ---- Clocks -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _tick(self) -> int:
+        """The machine's own tick: how many transitions it has executed."""
+        journal = self._journal
+        return 0 if journal is None else journal.tick + len(journal.plans)
+
+    @property
+    def _ticks(self) -> list[int]:
+        """The ticks of all states."""
+        self._count()
+        return self._counts
+
+    def _count(self) -> None:
+        """Bring `_counts` and `_began` up to what stands in the journal."""
+        journal, counted = self._journal, self._counted
+        if journal is None or counted == len(journal.plans):
+            return
+        plans = journal.plans[counted:]
+        self._counted = len(journal.plans)
+        count(self._counts, plans)
+        began = self._began
+        # Of a plan that stands there several times the last counts.
+        for plan, place in dict(zip(plans, itertools.count(counted), strict=False)).items():
+            entry = journal, place
+            for state in plan.began:
+                before = began[state]
+                if before is None or _tick_of(before) <= journal.tick + place:
+                    began[state] = entry
+
+    def _page(self) -> Journal:
+        """Return the page of the journal that has room for an entry."""
+        journal = self._journal
+        if journal is not None:
+            if len(journal.plans) < journal.size:
+                return journal
+            if self._last is None or _tick_of(self._last) != self._tick:
+                self._last = journal, len(journal.plans) - 1
+        journal = self._journal = Journal(self._definition, self._reference, self.id, self._ticks, self._tick)
+        self._counted = 0
+        if not self._began:
+            self._began = [None for _ in self._counts]
+        return journal
+
+    def _newest(self) -> Transition:
+        """Return the last transition that was executed; opening counts as one."""
+        journal, last = self._journal, self._last
+        if last is None or _tick_of(last) != self._tick:
+            if journal is None or not journal.plans:
+                last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
+            else:
+                last = journal, len(journal.plans) - 1
+        if isinstance(last, tuple):
+            last = self._transition_of(last)
+        self._last = last
+        return last
+
+    def _beginning(self, number: int) -> Transition:
+        """Return the transition that began the present instance of an active state."""
+        self._count()
+        entry = self._began[number]
+        assert entry is not None
+        if isinstance(entry, Transition):
+            return entry
+        return self._newest() if _tick_of(entry) == self._tick else self._transition_of(entry)
+
+    def _transition_of(self, entry: Entry) -> Transition:
+        """Return the transition that an entry stands for, and put it where that entry is noted."""
+        self._count()
+        journal, place = entry
+        plan, source = journal.plans[place], (journal.sources or {}).get(place)
+        mutation = None if source is None else Mutation(plan.request, source=source)
+        transition = self._new_transition(plan, mutation, entry)
+        transition._place = place
+        for state in plan.began:
+            if self._began[state] == entry:
+                self._began[state] = transition
+        return transition
 
     # ---- Messages and tracers ---------------------------------------------------------------------------------------
 
@@ -251,7 +339,7 @@ class Runner:
         def traced(*args: object) -> object:
             transition = cast("Transition", args[-1])
             machine = cast("Runner", transition._machine())
-            machine._trace(Tracer.handler_started, transition, handler.name)
+            machine._tell(machine._tracers, Tracer.handler_started, transition, handler.name)
             error: BaseException | None = None
             start = time.perf_counter()
             try:
@@ -262,56 +350,51 @@ class Runner:
                 raise
             finally:
                 seconds = time.perf_counter() - start
-                machine._trace(Tracer.handler_ended, transition, handler.name, error)
+                machine._tell(machine._tracers, Tracer.handler_ended, transition, handler.name, error)
                 if seconds > machine._limits.handler_budget:
-                    machine._trace(Tracer.slow_handler, handler.name, seconds)
+                    machine._tell(machine._tracers, Tracer.slow_handler, handler.name, seconds)
                 del error  # a traceback that knows its own frame would be cyclic garbage
 
         return traced
 
-    def _trace(self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Tell every tracer. They may look, and not change; one that raises is detached."""
-        self._tell(self._tracers, hook, *args, **kwargs)
+    def _tell(self, tracers: tuple[Tracer, ...], hook: Callable[[Tracer, Observed, *Ts], None], *args: *Ts) -> None:
+        """Tell tracers. They may look, and not change; one that raises is detached."""
+        phase, self._phase = self._phase, READING
+        running, self._running = self._running, None
+        name = hook.__name__
+        for tracer in tracers:
+            try:
+                getattr(tracer, name)(self, *args)
+            except BaseException as error:
+                self._tracer_raised(tracer, error)
+        self._phase, self._running = phase, running
+
+    def _tracer_raised(self, tracer: Tracer, error: BaseException) -> None:
+        self._untrace(tracer)
+        if isinstance(error, Exception):
+            logger.error("tracer %r of machine %r raised and was detached", tracer, self.id, exc_info=error)
+        else:
+            self._escape(error)  # as from a handler: the step goes on, the machine closes, the caller gets it
 
     def _sabotage(self, transition: Transition, handler: str, kind: str) -> None:
         """Raise what a saboteur wants a handler or task to raise: the first that wants anything."""
         for tracer in self._tracers:
             if isinstance(tracer, Saboteur):
-                (fault,) = self._tell((tracer,), Saboteur.fault, transition, handler, kind) or (None,)
-                if fault is not None:
-                    raise cast("BaseException", fault)  # whatever else it is, Python says that it cannot be raised
-
-    def _tell(
-        self,
-        tracers: tuple[Tracer, ...],
-        hook: Callable[Concatenate[Any, Observed, P], object],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> list[object]:
-        """Tell tracers; return what those answered that did not raise."""
-        answers: list[object] = []
-        phase, self._phase = self._phase, READING
-        running, self._running = self._running, None
-        try:
-            for tracer in tracers:
+                phase, self._phase = self._phase, READING
+                running, self._running = self._running, None
+                fault = None
                 try:
-                    answers.append(getattr(tracer, hook.__name__)(self, *args, **kwargs))
-                except Exception:
-                    self._untrace(tracer)
-                    logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
+                    fault = tracer.fault(self, transition, handler, kind)
                 except BaseException as error:
-                    self._untrace(tracer)
-                    self._escape(error)  # as from a handler: the step goes on, the machine closes, the caller gets it
-        finally:
-            self._phase, self._running = phase, running
-        return answers
+                    self._tracer_raised(tracer, error)
+                self._phase, self._running = phase, running
+                if fault is not None:
+                    raise fault  # whatever else it is, Python says that it cannot be raised
 
-    def _announce(
-        self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs
-    ) -> None:
+    def _announce(self, hook: Callable[[Tracer, Observed, *Ts], None], *args: *Ts) -> None:
         """Tell every tracer of what need not be part of a transition; what a tracer brings about is done at once."""
         if self._tracers:
-            self._trace(hook, *args, **kwargs)
+            self._tell(self._tracers, hook, *args)
             self._catch_up()
 
     def _untrace(self, tracer: Tracer) -> None:
@@ -351,6 +434,7 @@ class Runner:
                 f"the queue of machine {self.id!r} holds {self._limits.queue_limit} mutations, its queue_limit: this "
                 "one was refused, those are kept; make fewer in one transition, or open it with a higher queue_limit"
             )
+        self._is_due = True
         if first:
             mutation.outcome = Queued(self._queue_tick + 1, self._reference)
             firsts.append(mutation)
@@ -358,7 +442,7 @@ class Runner:
             mutation.outcome = Queued(self._queue_tick + len(queue) + 1, self._reference)
             queue.append(mutation)
         if self._tracers:
-            self._trace(Tracer.mutation_queued, self._shown(mutation))
+            self._tell(self._tracers, Tracer.mutation_queued, self._shown(mutation))
         return mutation.outcome
 
     def _shown(self, mutation: Mutation) -> QueuedMutation:
@@ -376,24 +460,90 @@ class Runner:
             result,
         )
 
-    def _run(self, plan: Plan, mutation: Mutation | None) -> Result:
-        """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`."""
-        start, cause = self._tick, CAUSE.get()
-        self._phase = RUNNING
+    def _run(self, plan: Plan, source: Source | None) -> Result:
+        """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`.
+
+        This is `_turn` and `_transact` in one frame, for that is what a warm mutation costs; what they do for other
+        transitions than the outermost is left out.
+
+        Args:
+          source: what made it, which is what `CAUSE` holds.
+        """
+        if not plan.accepted:
+            return self._drain(Mutation(plan.request, source=source))
+        journal = self._journal
+        if journal is None or len(journal.plans) >= journal.size:
+            journal = self._page()
+        transition = _new(self._transition_type)
+        transition._plan = plan
+        transition._mutation = None if source is None else Mutation(plan.request, source=source)
+        transition._journal = journal
+        transition._place = ~len(journal.plans)
+        transition.dry_run = False
+        self._transition = transition
+        bound = self._bound
+        ended: Refusal | _Failure | None = None
+        outcome: Result = EXECUTED
         try:
-            outcome = self._turn(plan, mutation)
-            if (
-                self._auto_due
-                or self._faults
-                or self._queue
-                or self._firsts
-                or self._close_wanted
-                or self._tracers
-                or self._is_settling_watched
-            ):
-                self._settle(start)
+            if self._tracers:
+                self._phase = RUNNING
+                self._tell(self._tracers, Tracer.resolved, transition, True)
+                self._tell(self._tracers, Tracer.transition_started, transition)
+            if plan.negotiation:
+                set_cause(transition if plan.noted else (transition, plan.negotiation[-1][2]))
+                self._phase = READING
+                handler = plan.negotiation[0][2]
+                try:
+                    for function, place, handler in plan.negotiation:
+                        self._running = handler
+                        answer = function(bound[place], transition) if place >= 0 else function(transition)
+                        if answer is not True:
+                            if answer is not False:
+                                _refuse_answer(handler, answer)
+                            ended = Refusal(handler)
+                            break
+                except BaseException as error:
+                    ended = Refusal(handler, error)
+                self._running = None
+            self._phase = RUNNING
+            if ended is None:
+                journal.plans.append(plan)
+                transition._place = ~transition._place
+                self._last = transition
+                began = self._began
+                for state in plan.began:
+                    began[state] = transition
+                self._active = plan.target
+                if plan.is_followed:
+                    self._auto_due = self._is_due = True
+                if plan.moves_error:
+                    self._error = self._error_after(plan, transition)
+                if plan.moved & self._watched:
+                    self._committed(plan, transition)
+                if self._tracers:
+                    self._tell(self._tracers, Tracer.committed, transition)
+                for step in plan.finals:
+                    function, place, handler = step
+                    self._running = handler
+                    if plan.noted is None:
+                        set_cause((transition, handler))
+                    try:
+                        value = function(bound[place], transition) if place >= 0 else function(transition)
+                        if value is not None:
+                            _check_returned(handler, value)
+                    except BaseException as error:
+                        self._raised(error, transition, handler)
+                        failure = self._failed(plan, handler, None) if handler.kind == "on_enter" else None
+                        rest = plan.finals[plan.finals.index(step) + 1 :]
+                        ended = self._call(rest, plan, transition, bound, failure)
+                        break
+                self._running = None
+            if ended is not None or plan.tasks or plan.touched & self._watched or self._tracers:
+                outcome = self._ended(plan, transition, ended, bound)
+            if self._is_due or self._tracers or self._is_settling_watched:
+                self._settle(journal.tick + transition._position)
         finally:
-            CAUSE.set(cause)
+            set_cause(source)
             self._phase = IDLE
             self._transition = None
         if self._escaped or self._unhandled:
@@ -403,14 +553,14 @@ class Runner:
     def _drain(self, mutation: Mutation | None) -> Result:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
-        start, cause = self._tick, CAUSE.get()
+        start, cause = self._tick, get_cause()
         self._phase = RUNNING
         try:
             if mutation is not None:
                 outcome = self._take(mutation)
             self._settle(start)
         finally:
-            CAUSE.set(cause)
+            set_cause(cause)
             self._phase = IDLE
             self._transition = None
         if self._escaped or self._unhandled:
@@ -438,6 +588,7 @@ class Runner:
         `start` is the machine's own tick when this drain began.
         """
         limit = self._limits.drain_limit
+        self._is_due = False
         went = 0
         refused = -1  # who was refused in the last automatic round; -1: there was none, or it was refused as a whole
         while True:
@@ -445,8 +596,8 @@ class Runner:
                 self._close_now()
                 return
             turns = self._tick - start
-            if turns > max(0, limit - _LAST_TURNS) and self._last is not None:
-                went |= (self._last._plan if isinstance(self._last, Transition) else self._last[0]).moved
+            if turns > max(0, limit - _LAST_TURNS):
+                went |= self._newest()._plan.moved
             if turns >= limit and self._has_more():
                 self._overrun(went)
                 refused = -1
@@ -468,6 +619,7 @@ class Runner:
                 if not (self._close_wanted or self._faults):  # a tracer may have done something to another machine
                     break
         self._barred = 0
+        self._is_due = False
 
     def _has_more(self) -> bool:
         """Return whether a transition is still to come in this drain."""
@@ -482,7 +634,7 @@ class Runner:
         if self._tracers:
             if refused >= 0:
                 self._report_instability(refused | self._barred)
-            self._trace(Tracer.settled)
+            self._tell(self._tracers, Tracer.settled)
 
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
         queued = mutation.outcome
@@ -512,7 +664,7 @@ class Runner:
                 f"machine {self.id!r} did not settle within {limit} transitions (drain_limit); {names} went round: "
                 "handlers feed themselves; break the circle, or let a task do it, which checkpoints"
             ),
-            None if self._last is None or isinstance(self._last, tuple) else self._last.source,
+            self._newest().source,
         )
 
     def _report_instability(self, barred: int) -> None:
@@ -520,61 +672,47 @@ class Runner:
         plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
         if plan.moved:
             states = tuple(self._definition.states[number] for number in members(plan.moved))
-            self._trace(Tracer.unstable, states)
+            self._tell(self._tracers, Tracer.unstable, states)
 
     # ---- One transition ---------------------------------------------------------------------------------------------
 
     def _plan(self, request: Request) -> Plan:
         return self._plans.get((self._active, request)) or self._table.plan(self._active, request)
 
-    def _new_transition(self, plan: Plan, mutation: Mutation | None) -> Transition:
-        journal = self._journal
-        if journal is None:
-            journal = self._journal = Journal(tuple(self._ticks))
-        transition = object.__new__(self._transition_type)
-        transition._definition = self._definition
+    def _new_transition(self, plan: Plan, mutation: Mutation | None, entry: Entry | None = None) -> Transition:
+        """Return a transition that may come now, or one that stands for an entry of the journal."""
+        if entry is not None:
+            journal, position = entry
+        else:
+            journal = self._journal or self._page()
+            position = len(journal.plans)
+            if position >= journal.size:
+                journal, position = self._page(), 0
+        transition = _new(self._transition_type)
         transition._plan = plan
         transition._mutation = mutation
         transition._journal = journal
-        transition._position = len(journal.plans)
-        transition._machine = self._reference
-        transition._tick = ~self._tick  # it is not committed
+        transition._place = ~position  # it is not committed
         transition.dry_run = False
         return transition
 
-    def _unfolded(self, record: Record) -> Transition:
-        """Return the transition that a record stands for, and put it in the record's place."""
-        plan, tick, journal, position, source = record
-        transition = self._new_transition(plan, None if source is None else Mutation(plan.request, source=source))
-        transition._tick, transition._journal, transition._position = tick, journal, position
-        if self._last is record:
-            self._last = transition
-        began = self._began or []
-        for state in plan.began:
-            if began[state] is record:
-                began[state] = transition
-        return transition
-
-    def _beginning(self, number: int) -> Transition:
-        """Return the transition that began the present instance of an active state."""
-        assert self._began is not None  # it is active, so it began
-        entry = self._began[number]
-        assert entry is not None
-        return entry if isinstance(entry, Transition) else self._unfolded(entry)
-
     def _turn(self, plan: Plan, mutation: Mutation | None) -> Executed | Canceled:
         """Negotiate, commit and finish one mutation that was resolved (DESIGN section 5, steps 3 to 5)."""
-        if not plan.accepted:
-            if self._tracers:
-                transition = self._new_transition(plan, mutation)
-                self._trace(Tracer.resolved, transition, False)
-                return self._canceled(plan, transition, None)
-            explain = partial(self._explained, self._definition, plan.request, plan.active, None)
-            return Canceled(machine=self, explain=explain, request=plan.request)
         transition, bound = self._new_transition(plan, mutation), self._bound
-        ended = self._transact(plan, transition)
-        if ended is None and not (plan.tasks or plan.touched & self._watched or self._tracers):
-            return EXECUTED
+        if not plan.accepted:
+            return self._unresolved(plan, transition)
+        return self._ended(plan, transition, self._transact(plan, transition), bound)
+
+    def _unresolved(self, plan: Plan, transition: Transition) -> Canceled:
+        """Tell that the relations do not allow it."""
+        if self._tracers:
+            self._tell(self._tracers, Tracer.resolved, transition, False)
+        return self._canceled(plan, transition, None)
+
+    def _ended(
+        self, plan: Plan, transition: Transition, ended: Refusal | _Failure | None, bound: tuple[object, ...]
+    ) -> Executed | Canceled:
+        """Do what is left of a mutation when `_transact` has returned."""
         if isinstance(ended, Refusal):
             self._refused(ended, transition)
             return self._canceled(plan, transition, ended)
@@ -585,7 +723,7 @@ class Runner:
         explain = partial(self._explained, self._definition, plan.request, plan.active, refusal)
         outcome = Canceled(machine=self, explain=explain, request=plan.request if refusal is None else None)
         if self._tracers:
-            self._trace(Tracer.transition_ended, transition, outcome)
+            self._tell(self._tracers, Tracer.transition_ended, transition, outcome)
         return outcome
 
     def _refused(self, refusal: Refusal, transition: Transition) -> None:
@@ -594,7 +732,7 @@ class Runner:
         if isinstance(error, Exception):
             state = refusal.handler.state
             if state >= 0 and self._definition.errors >> state & 1:
-                self._unhandled_error(error, self._source_of(transition, refusal.handler))
+                self._unhandled_error(error, transition._source_of(refusal.handler))
             else:
                 self._handler_fault(error, transition, refusal.handler)
         elif error is not None:
@@ -613,13 +751,13 @@ class Runner:
           The first refusal, and nothing has changed; or what ``on_enter`` handlers that raised mean; or None, if all
           went well, or if it is a dry run that nobody refuses.
         """
-        bound, finals = self._bound, plan.finals
+        bound = self._bound
         self._transition = transition
         if self._tracers and not transition.dry_run:
-            self._trace(Tracer.resolved, transition, True)
-            self._trace(Tracer.transition_started, transition)
+            self._tell(self._tracers, Tracer.resolved, transition, True)
+            self._tell(self._tracers, Tracer.transition_started, transition)
         if plan.negotiation:
-            CAUSE.set((self, transition, (finals or plan.negotiation)[-1][2]))
+            set_cause(transition if plan.noted else (transition, plan.negotiation[-1][2]))
             phase, self._phase = self._phase, READING
             handler = None
             try:
@@ -642,40 +780,41 @@ class Runner:
                 self._running = None
         if transition.dry_run:
             return None
-        self._tick = transition._tick = self._tick + 1
+        transition._journal.plans.append(plan)
+        transition._place = ~transition._place
         self._last = transition
-        if plan.moved:
-            ticks, began = self._ticks, self._began
-            if began is None:
-                began = self._began = [None for _ in ticks]
-            for state in plan.flips:
-                ticks[state] += 1
-            for state in plan.repeats:
-                ticks[state] += 2
-            for state in plan.began:
-                began[state] = transition
-            self._active = plan.target
-            journal = transition._journal
-            journal.plans.append(plan)
-            if transition._position >= journal.last:
-                self._journal = None
-            if plan.is_followed:
-                self._auto_due = True
-            if plan.moves_error:
-                self._error = self._error_after(plan, transition)
-            if plan.moved & self._watched:
-                self._committed(plan, transition)
+        began = self._began
+        for state in plan.began:
+            began[state] = transition
+        self._active = plan.target
+        if plan.is_followed:
+            self._auto_due = self._is_due = True
+        if plan.moves_error:
+            self._error = self._error_after(plan, transition)
+        if plan.moved & self._watched:
+            self._committed(plan, transition)
         if self._tracers:
-            self._trace(Tracer.committed, transition)
-        failure: _Failure | None = None
+            self._tell(self._tracers, Tracer.committed, transition)
+        return self._call(plan.finals, plan, transition, bound, None, silent)
+
+    def _call(
+        self,
+        finals: tuple[Step, ...],
+        plan: Plan,
+        transition: Transition,
+        bound: tuple[object, ...],
+        failure: _Failure | None,
+        silent: int = 0,
+    ) -> _Failure | None:
+        """Call final handlers, those that are still to come after a failure; return what the failures mean."""
         for function, place, handler in finals:
             if silent and handler.kind == "on_exit" and silent >> handler.state & 1:
                 continue
             if failure is not None and handler.kind == "on_enter" and failure.down >> handler.state & 1:
                 continue  # only latched states still get theirs
             self._running = handler
-            if not plan.negotiation or len(finals) > 1:
-                CAUSE.set((self, transition, handler))
+            if plan.noted is None:
+                set_cause((transition, handler))
             try:
                 value = function(bound[place], transition) if place >= 0 else function(transition)
                 if value is not None:
@@ -711,7 +850,7 @@ class Runner:
             self._finished(plan, transition, removal, bound)
         if self._tracers:
             for ended in (transition,) if removal is None else (transition, removal):
-                self._trace(Tracer.transition_ended, ended, EXECUTED)
+                self._tell(self._tracers, Tracer.transition_ended, ended, EXECUTED)
         return 0 if failure is None else failure.failed | failure.skipped
 
     def _raised(self, error: BaseException, transition: Transition, handler: Handler) -> None:
@@ -726,7 +865,7 @@ class Runner:
             or (transition._plan.request.kind is Kind.ERROR and handler.kind != "on_exit")
         ):
             # Errors of an error handler are not caught again.
-            self._unhandled_error(error, self._source_of(transition, handler))
+            self._unhandled_error(error, transition._source_of(handler))
         else:
             self._handler_fault(error, transition, handler)
 
@@ -741,30 +880,13 @@ class Runner:
         before = next(one for _, _, one in plan.finals if one.kind == "on_enter" and one.state == state)
         return _Failure(1 << state, skipped, 1 << state if before is handler else 0, self._definition.relations.latch)
 
-    def _source_of_call(self, transition: Transition, handler: Handler) -> Source:
-        """Return the record of the handler that runs in a transition; of `handler`, if that is over.
-
-        So the handlers of a negotiation, which start nothing that outlives them, need not be noted one by one.
-        """
-        running = self._running
-        return self._source_of(transition, running if running and transition is self._transition else handler)
-
-    def _source_of(self, transition: Transition, handler: Handler) -> Source:
-        request = transition._plan.request
-        asked = request.called | (0 if request.kind in BARRING else request.dropped)
-        called = transition._definition.relations.named(asked)  # a task may be of the schema before the present one
-        kind = request.kind.name.lower()
-        source = Source(self.id, transition.tick, kind, called, handler.name, transition.source, role=handler.kind)
-        return bounded(source)
-
     # ---- The automatic round ----------------------------------------------------------------------------------------
 
     def _auto_turn(self) -> int:
         """Run one automatic round; return who was barred from it, or -1 if it was refused as a whole."""
         answers: dict[Handler, bool] = {}
         barred = self._barred
-        assert isinstance(self._last, Transition)  # what it follows was committed with one
-        source = self._last.source
+        source = self._newest().source
         mutation = None if source is None else Mutation(None, source=source)
         while True:
             plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
@@ -792,11 +914,12 @@ class Runner:
         """Note an exception; each gets an error mutation of its own, in order."""
         if self._faults is None:
             self._faults = []
+        self._is_due = True
         self._faults.append(Fault(error, source, state, result))
 
     def _handler_fault(self, error: Exception, transition: Transition, handler: Handler) -> None:
         """Note an exception of a handler; if its state is auto, it does not come back until the drain has settled."""
-        self._fault(error, self._source_of(transition, handler))
+        self._fault(error, transition._source_of(handler))
         if handler.state >= 0:
             self._barred |= (1 << handler.state) & self._definition.relations.auto
 
@@ -806,7 +929,7 @@ class Runner:
             self._escaped = []
         self._escaped.append(error)
         if not self._close_wanted:
-            self._close_wanted = True
+            self._close_wanted = self._is_due = True
             self._close_source = current_source()
 
     def _unhandled_error(self, error: BaseException, source: Source | None) -> None:
@@ -866,7 +989,7 @@ class Runner:
     def _want_close(self, source: Source | None) -> None:
         """Close now, or after the present transition; nothing happens if that is under way."""
         if not (self._closing or self._close_wanted):
-            self._close_wanted = True
+            self._close_wanted = self._is_due = True
             self._close_source = source
             self._catch_up()
 
@@ -889,7 +1012,7 @@ class Runner:
         self._is_closed = True
         self._closed()
         if self._tracers:
-            self._trace(Tracer.machine_closed)
+            self._tell(self._tracers, Tracer.machine_closed)
 
     # ---- What the shell adds ----------------------------------------------------------------------------------------
 
@@ -930,6 +1053,11 @@ class _Failure:
         """States whose ``on_enter`` is not called any more."""
         self.silent = silent | skipped
         """States whose ``on_exit`` does not run in the removal: nothing of them had begun."""
+
+
+def _tick_of(entry: Transition | Entry) -> int:
+    """Return the machine's own tick at a transition, or at what stands in the journal for one."""
+    return entry[0].tick + entry[1] + 1 if isinstance(entry, tuple) else entry.tick
 
 
 def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception | None:

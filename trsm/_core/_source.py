@@ -87,20 +87,20 @@ def bounded(source: Source) -> Source:
     return rest
 
 
-class Maker(Protocol):
-    """A machine, as those see it who ask what runs: it makes records."""
+class Calling(Protocol):
+    """A transition, as those see it who ask what runs: it makes the record of a call of one of its handlers."""
 
-    def _source_of_call(self, transition: Any, handler: Any, /) -> Source:
-        """Return the record of one call of a handler."""
+    def _source_of_call(self, handler: Any = None, /) -> Source:
+        """Return the record of a call of a handler; which it was the transition knows, where none is given."""
         ...  # a protocol's method has no body to run
 
 
-Calling = tuple[Maker, object, object]
-"""One call of a handler: the machine, the transition and the handler. Its record is made only if somebody asks."""
-
-CAUSE: ContextVar[Calling | Source | None] = ContextVar("trsm cause", default=None)
+CAUSE: ContextVar[Calling | tuple[Calling, object] | Source | None] = ContextVar("trsm cause", default=None)
 """The call of a handler, or the task, that runs in this context, or that has started what runs in it: a task that a
 handler starts in a nursery of its own inherits it, and may outlive it."""
+
+get_cause, set_cause = CAUSE.get, CAUSE.set
+"""The same, looked up once for those who ask in every mutation."""
 
 
 def current_source() -> Source | None:
@@ -108,5 +108,4 @@ def current_source() -> Source | None:
     cause = CAUSE.get()
     if cause is None or isinstance(cause, Source):
         return cause
-    maker, transition, handler = cause
-    return maker._source_of_call(transition, handler)
+    return cause[0]._source_of_call(cause[1]) if isinstance(cause, tuple) else cause._source_of_call()

@@ -1,4 +1,4 @@
-"""The machine's clocks: an immutable vector with one tick for each state, and the journal it is rebuilt from."""
+"""The machine's clocks, as they are read: an immutable vector with one tick for each state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import attrs
 
-from trsm._core._plan import Plan
 from trsm._core._schema import Definition
 from trsm._core._state import State, States
 
@@ -130,28 +129,3 @@ class Ticks:
         names = self._definition.relations.names
         moved = " ".join(f"{name}:{tick}" for name, tick in zip(names, self._values, strict=True) if tick)
         return f"<Ticks {moved or 'all 0'}>"
-
-
-class Journal:
-    """What moved since a known vector, so that a transition can rebuild the ticks around it when they are read.
-
-    The machine starts a new journal when one is full; a transition holds the journal that it was written to.
-    """
-
-    __slots__ = ("base", "last", "plans")
-
-    def __init__(self, base: tuple[int, ...]) -> None:
-        self.base = base
-        self.plans: list[Plan] = []
-        self.last = max(32, len(base)) - 1
-        """The position of the last entry: there is room for so many that a new base costs next to nothing for each."""
-
-    def at(self, position: int, last: Plan | None = None) -> tuple[int, ...]:
-        """Return the ticks after the first `position` entries, and then after `last`."""
-        values = list(self.base)
-        for plan in [*self.plans[:position], *([] if last is None else [last])]:
-            for state in plan.flips:
-                values[state] += 1
-            for state in plan.repeats:
-                values[state] += 2
-        return tuple(values)

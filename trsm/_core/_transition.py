@@ -8,12 +8,13 @@ from typing import Protocol, TypeVar, cast
 from weakref import ReferenceType
 
 from trsm._core._consensus import Kind
+from trsm._core._journal import Journal
 from trsm._core._mutation import Mutation
-from trsm._core._plan import Plan
+from trsm._core._plan import BARRING, OPENING, Handler, Plan
 from trsm._core._schema import Definition, missing_arguments
-from trsm._core._source import Source
+from trsm._core._source import Source, bounded
 from trsm._core._state import State, States
-from trsm._core._ticks import Journal, Ticks
+from trsm._core._ticks import Ticks
 
 A = TypeVar("A")
 
@@ -25,6 +26,13 @@ class _Named(Protocol):
     def id(self) -> str:
         """Its name in messages."""
         ...  # a protocol's property has no body to run
+
+
+class _Running(Protocol):
+    """A machine, as its transitions look at what it does now."""
+
+    _running: Handler | None
+    _transition: Transition | None
 
 
 _NO_ARGS: Mapping[str, object] = MappingProxyType({})
@@ -41,16 +49,14 @@ class Transition:
       dry_run: whether it is only asked what would happen (``can_add``, ``can_remove``, ``explain``).
     """
 
-    __slots__ = ("_definition", "_journal", "_machine", "_mutation", "_plan", "_position", "_tick", "dry_run")
+    __slots__ = ("_journal", "_mutation", "_place", "_plan", "dry_run")
 
-    _definition: Definition
     _plan: Plan
     _mutation: Mutation | None
     _journal: Journal
-    _machine: ReferenceType[object]
-    _position: int
-    _tick: int
-    """`tick`, or its complement, which is negative, as long as it is not committed."""
+    """The page of the machine's journal that it is written on, or would be."""
+    _place: int
+    """Where on that page; the complement of that, which is negative, as long as it is not committed."""
     dry_run: bool
 
     def __init__(self) -> None:
@@ -60,9 +66,40 @@ class Transition:
         return States(state for number, state in enumerate(self._definition.states) if mask >> number & 1)
 
     @property
+    def _definition(self) -> Definition:
+        return self._journal.definition
+
+    @property
+    def _machine(self) -> ReferenceType[object]:
+        return self._journal.machine
+
+    @property
+    def _position(self) -> int:
+        """How many entries of the page come before it."""
+        return self._place if self._place >= 0 else ~self._place
+
+    @property
     def tick(self) -> int:
         """The machine's own tick: how many transitions it had executed, this one included once it is committed."""
-        return self._tick if self._tick >= 0 else ~self._tick
+        return self._journal.tick + self._position + (self._place >= 0)
+
+    def _source_of(self, handler: Handler) -> Source:
+        """Return the record of a handler or task of this transition: what it makes carries that."""
+        request = self._plan.request
+        asked = request.called | (0 if request.kind in BARRING else request.dropped)
+        called = self._definition.relations.named(asked)
+        kind, machine = request.kind.name.lower(), self._journal.machine_id
+        return bounded(Source(machine, self.tick, kind, called, handler.name, self.source, role=handler.kind))
+
+    def _source_of_call(self, handler: Handler | None = None) -> Source:
+        """Return the record of the handler that runs in it; when that is over, of `handler`, or the one that was noted.
+
+        So the handlers of a negotiation, which start nothing that outlives them, need not be noted one by one.
+        """
+        machine = cast("_Running | None", self._machine())
+        if machine is not None and machine._running is not None and machine._transition is self:
+            return self._source_of(machine._running)
+        return self._source_of(cast("Handler", handler or self._plan.noted))
 
     # ---- What was asked ---------------------------------------------------------------------------------------------
 
@@ -160,7 +197,11 @@ class Transition:
         if self.dry_run:
             at = "a dry run"
         else:
-            at = f"transition {self.tick}" if self._tick >= 0 else f"negotiated after transition {self.tick}"
+            at = (
+                f"transition {self.tick}"
+                if self._place >= 0 or self._plan.request is OPENING
+                else f"negotiated after transition {self.tick}"
+            )
         of = (
             f"of machine {machine.id!r}"
             if machine is not None
