@@ -153,10 +153,7 @@ class Machine(Performer):
         machine._parent = parent
         machine._cleanup_timeout = cleanup_timeout
         machine._deadlines = None
-        if parent is not None and parent._nursery is nursery:
-            machine._timers = parent._timers
-        else:
-            machine._timers = Timers(nursery, context)
+        machine._timers = None
         machine._watched = machine._definition.timed
         machine._children = None
         machine._deferred = None
@@ -732,6 +729,14 @@ class Machine(Performer):
     @property
     def _is_started(self) -> bool:
         return self._parent is not None and self._nursery is self._parent._nursery
+
+    def _shared_timers(self) -> Timers:
+        machine = self
+        while machine._is_started and machine._parent is not None:
+            machine = machine._parent
+        if machine is not self:
+            self._timers = machine._shared_timers()
+        return super()._shared_timers()
 
     def start_child(
         self,

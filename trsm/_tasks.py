@@ -193,9 +193,7 @@ class Instance:
         return False
 
     def ended(self, activation: Activation) -> None:
-        """Note that a task has ended; where it had a ``limit``, the next that waits begins."""
-        if activation.handler.limit is None:
-            return
+        """Note that a task with a ``limit`` has ended; the next that waits begins."""
         same = activation.same
         assert self.active is not None  # it counts this one
         self.active[same] -= 1
@@ -264,7 +262,8 @@ class Instance:
                 raise error
         finally:
             del error  # its traceback holds this frame, which would be a circle
-            self.ended(activation)
+            if activation.handler.limit is not None:
+                self.ended(activation)
             owner._task_ended()
 
 
