@@ -115,6 +115,7 @@ class Machine(Performer):
         "_errors",
         "_final",
         "_is_joined",
+        "_is_left",
         "_looked_at",
         "_parent",
         "_subscriptions",
@@ -153,10 +154,7 @@ class Machine(Performer):
         machine._parent = parent
         machine._cleanup_timeout = cleanup_timeout
         machine._deadlines = None
-        if parent is not None and parent._nursery is nursery:
-            machine._timers = parent._timers
-        else:
-            machine._timers = Timers(nursery, context)
+        machine._timers = None
         machine._watched = machine._held = machine._definition.timed
         machine._looked_at = 0
         machine._children = None
@@ -164,6 +162,7 @@ class Machine(Performer):
         machine._errors = None
         machine._final = None
         machine._is_joined = False
+        machine._is_left = False
         machine._joined = None
         machine._scopes = None
         machine._slots = None
@@ -189,6 +188,8 @@ class Machine(Performer):
     """The last transition, whose waiters wake once body and tasks are cancelled."""
     _is_joined: bool
     """Whether body and tasks have ended and cleanups have run."""
+    _is_left: bool
+    """Whether the block's body has ended."""
     _subscriptions: Subscriptions | None
     _looked_at: int
     """States that somebody looks at who has subscribed."""
@@ -725,6 +726,14 @@ class Machine(Performer):
     def _is_started(self) -> bool:
         return self._parent is not None and self._nursery is self._parent._nursery
 
+    def _shared_timers(self) -> Timers:
+        machine = self
+        while machine._is_started and machine._parent is not None:
+            machine = machine._parent
+        if machine is not self:
+            self._timers = machine._shared_timers()
+        return super()._shared_timers()
+
     def start_child(
         self,
         schema: type[Schema],
@@ -819,6 +828,8 @@ class Machine(Performer):
         return found
 
     def _close_children(self) -> None:
+        if not self._children:
+            return
         # Youngest first, and each after its own, so that a long line of descendants needs no deep stack.
         for child in reversed(self._descendants()):
             try:
@@ -837,7 +848,7 @@ class Machine(Performer):
             return
         self._close_wanted = self._is_due = True
         self._close_source = source
-        if any(child._is_busy for child in self.children):
+        if self._children and any(child._is_busy for child in self.children):
             for child in reversed(self.children):
                 child._want_close(source)
         else:
@@ -855,13 +866,14 @@ class Machine(Performer):
         self._end_scopes()
         if self._is_settling_watched:
             self._settled()
-        if not self._is_started:
+        is_started = self._is_started
+        if not (is_started or (self._is_left and not self._nursery.child_tasks)):  # there may be nobody to cancel
             self._nursery.cancel_scope.cancel(f"machine {self.id!r} closed")
         final, self._final = self._final, None
-        last = self.last_transition
-        # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
         subscriptions = self._subscriptions
         if subscriptions is not None:
+            # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
+            last = self.last_transition
             self._look(subscriptions, *(final or (last._plan, last, None)))
             error = self._closed_error()
             failed: list[Waiter[object]] = []
@@ -875,7 +887,7 @@ class Machine(Performer):
                     waiter.fail(error)
                     failed.append(waiter)
             self._wake(failed)
-        if self._is_started:
+        if is_started:
             if self._task_count or self._deferred:
                 self._context.run(functools.partial(self._nursery.start_soon, self._join, name=f"{self.id}: closing"))
             else:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import NoReturn, cast
+from typing import NoReturn, TypeAlias, cast
 
 import trio
 
 from trsm._core._errors import MachineClosed
-from trsm._core._limits import checked_limits, checked_tags
+from trsm._core._limits import Limits, checked_limits, checked_tags
 from trsm._core._logging import logged
 from trsm._core._schema import Schema
 from trsm._core._tracing import Tracer, checked_tracers
@@ -87,18 +87,21 @@ def open_machine(
     watching = logged(id, log_args, checked_tracers(tracers))
     words = checked_tags(tags)
 
-    def made(nursery: trio.Nursery) -> Machine:
-        if parent is not None:
-            parent._check_thread("open_machine(parent=…)")
-            if parent._closing:
-                reason = parent._closing_reason()
-                raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
-        context = contextvars.copy_context()
-        return Machine._made(
-            schema, handlers, id, limits, watching, words, nursery, context, parent, float(cleanup_timeout), snapshot
-        )
+    return _Block((schema, handlers, id, limits, watching, words, parent, float(cleanup_timeout), snapshot))
 
-    return _Block(made)
+
+_Asked: TypeAlias = tuple[
+    type[Schema],
+    tuple[object, ...],
+    str | None,
+    Limits,
+    tuple[Tracer, ...],
+    tuple[str, ...],
+    Machine | None,
+    float,
+    Mapping[str, object] | None,
+]
+"""What `open_machine` was asked for, checked; in the order of `Machine._made`."""
 
 
 class _Block:
@@ -108,12 +111,13 @@ class _Block:
     between the block and what closes the machine, which then stayed open.
     """
 
-    __slots__ = ("_machine", "_made", "_nursery_manager")
+    __slots__ = ("_asked", "_machine", "_nursery_manager")
 
     _machine: Machine
 
-    def __init__(self, made: Callable[[trio.Nursery], Machine]) -> None:
-        self._made = made
+    def __init__(self, asked: _Asked) -> None:
+        self._asked: _Asked | None = asked
+        """What the machine is to be; None once it is open."""
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
     def __enter__(self) -> NoReturn:
@@ -123,19 +127,21 @@ class _Block:
         raise AssertionError("__enter__ raises")  # pragma: no cover - Python looks for it before it calls __enter__
 
     async def __aenter__(self) -> Machine:
-        if self._nursery_manager is not None:
+        asked = self._asked
+        if asked is None:
             raise RuntimeError("a block is opened once: call open_machine(…) again for another machine")
         manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await manager.__aenter__()
         machine: Machine | None = None
         try:
-            machine = self._machine = self._made(nursery)
+            machine = self._machine = _made(nursery, asked)
             machine._announce(Tracer.machine_opened)
         except BaseException:
             await manager.__aexit__(None, None, None)  # nothing runs in it, and the exception leaves as it is
             if machine is not None:  # a tracer raised what is no `Exception`, and the machine closed
                 machine._joined_now()
             raise
+        self._asked = None
         self._nursery_manager = manager
         return machine
 
@@ -144,19 +150,33 @@ class _Block:
     ) -> bool:
         machine = self._machine
         body = None if error is None else without_closed(error, machine)
+        machine._is_left = True
         escaped = _close(machine)
         # The body's exception is kept aside, so that it leaves untouched; the nursery is only to say whether a
         # cancellation in it is its own, or somebody's outside.
-        cancelled, rest = _split(body)
-        outside, tasks = _sorted(await self._join(cancelled))
+        cancelled, rest = (None, None) if body is None else _split(body)
+        manager = self._nursery_manager
+        assert manager is not None  # the block was entered
+        outside: BaseException | None = None
+        tasks: list[BaseException] = []
+        try:
+            if cancelled is None:
+                await manager.__aexit__(None, None, None)
+            else:
+                await manager.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
+        except BaseExceptionGroup as group:
+            outside, tasks = _sorted(cast("tuple[BaseException, ...]", group.exceptions))
         if cancelled is not None:
             # Somebody's outside stays where it was raised, and the nursery took its own.
             body = rest if outside is None else body
             outside = None
-        errors = machine._errors = machine._errors or []  # what is reported from now on joins them
-        await machine._clean_up(lambda error, source: errors.append(error))
+        if machine._deferred:
+            errors = machine._errors = machine._errors or []  # what is reported from now on joins them
+            await machine._clean_up(lambda error, source: errors.append(error))
         machine._joined_now()
-        unhandled = [*errors, *escaped, *tasks]
+        if error is None and not (machine._errors or escaped or tasks or outside):
+            return False
+        unhandled = [*(machine._errors or ()), *escaped, *tasks]
         last = [one for one in (outside, body) if one is not None]
         if unhandled:
             leaving: BaseException | None = BaseExceptionGroup(
@@ -173,21 +193,22 @@ class _Block:
             leaving.__context__ = context  # not the body's exception, which is in it
             del leaving, last, unhandled, outside, tasks, body, rest, cancelled  # no circle through this frame
 
-    async def _join(self, cancelled: BaseException | None) -> tuple[BaseException, ...]:
-        """Join the tasks; return what they ended with, and `cancelled` if it is somebody's outside."""
-        manager = self._nursery_manager
-        assert manager is not None  # the block was entered
-        try:
-            if cancelled is None:
-                await manager.__aexit__(None, None, None)
-            else:
-                await manager.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
-        except BaseExceptionGroup as group:
-            return cast("tuple[BaseException, ...]", group.exceptions)
-        return ()
+
+def _made(nursery: trio.Nursery, asked: _Asked) -> Machine:
+    """Return a machine in a nursery."""
+    schema, handlers, id, limits, watching, words, parent, cleanup_timeout, snapshot = asked
+    if parent is not None:
+        parent._check_thread("open_machine(parent=…)")
+        if parent._closing:
+            reason = parent._closing_reason()
+            raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
+    context = contextvars.copy_context()
+    return Machine._made(
+        schema, handlers, id, limits, watching, words, nursery, context, parent, cleanup_timeout, snapshot
+    )
 
 
-def _split(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Return the cancellation in an exception, and the rest, as `except*` would divide it."""
     if isinstance(error, BaseExceptionGroup):
         return cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
-import types
 from collections.abc import Awaitable, Callable, Mapping
 from threading import get_ident
 from typing import ClassVar, TypeVarTuple, cast
@@ -63,8 +62,8 @@ class Performer(Engine):
     _started: dict[int, dict[trio.CancelScope, None]] | None
     """State -> the scopes of what `start_soon` runs while it is active; -1 for as long as the machine lives."""
     _task_count: int
-    _timers: Timers
-    """The timers of the nursery, which all machines in it share."""
+    _timers: Timers | None
+    """The timers of the nursery, which all machines in it share; made when one of them has a deadline."""
 
     # ---- Scopes -----------------------------------------------------------------------------------------------------
 
@@ -193,10 +192,12 @@ class Performer(Engine):
     def _reason_of(self, number: int, transition: Transition) -> str:
         name = self._definition.relations.names[number]
         verb = "came" if self._active >> number & 1 else "left"
-        return f"{name} {verb} at tick {self._ticks[number]} of machine {self.id!r}, by {transition!r}"
+        return f"{name} {verb} at tick {self._tick_at(number)} of machine {self.id!r}, by {transition!r}"
 
     def _end_scopes(self) -> None:
         """Cancel what is left when every state has been deactivated: scopes that wait for one to activate."""
+        if self._scopes is None and self._started is None:
+            return
         scopes, self._scopes = self._scopes or {}, None
         reason = f"machine {self.id!r} closed"
         for scope in (self._started or {}).get(-1, ()):
@@ -230,7 +231,13 @@ class Performer(Engine):
         if self._deadlines is None:
             self._deadlines = {}
         state = self._definition.states[number]
-        self._deadlines[number] = self._timers.start(self, state, trio.current_time() + seconds)
+        self._deadlines[number] = self._shared_timers().start(self, state, trio.current_time() + seconds)
+
+    def _shared_timers(self) -> Timers:
+        """Return the timers of the nursery."""
+        if self._timers is None:
+            self._timers = Timers(self._nursery, self._context)
+        return self._timers
 
     def _drop_deadline(self, number: int) -> None:
         deadline = None if self._deadlines is None else self._deadlines.pop(number, None)
@@ -295,10 +302,7 @@ class Performer(Engine):
                 slot = self._slots[number] = Slot(self, self._limits.queue_limit)
                 self._hold(number)
             for handler in handlers:
-                work = handler.function
-                if handler.place >= 0:
-                    work = types.MethodType(work, bound[handler.place])
-                slot.start(Activation(handler, work, transition, transition._source_of(handler)))
+                slot.start(Activation(handler, bound[handler.place] if handler.place >= 0 else None, transition))
 
     def start_soon(
         self,
@@ -384,7 +388,7 @@ class Performer(Engine):
                 self._forget_task(while_active, scope)
                 self._task_ended()
 
-        self._spawn(run, label)
+        self._spawn(label, run)
 
     def _forget_task(self, state: State[..., object] | None, scope: trio.CancelScope) -> None:
         number = -1 if state is None else self._definition.number(state, "start_soon")
@@ -395,19 +399,22 @@ class Performer(Engine):
             if number >= 0:
                 self._unhold(number)
 
-    def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+    def _spawn(self, name: str, run: Callable[[*Ts], Awaitable[None]], /, *args: *Ts) -> None:
         """Start a task in the machine's nursery, in the context of `open_machine`."""
         self._task_count += 1
-        self._context.run(functools.partial(self._nursery.start_soon, run, name=f"{self.id}: {name}"))
+        start_soon: Callable[..., None] = self._nursery.start_soon
+        self._context.run(start_soon, run, *args, name=f"{self.id}: {name}")
 
     def _task_begins(self, activation: Activation) -> None:
         """Tell tracers that a task begins to run; a saboteur may fail it."""
-        self._announce(Tracer.task_started, activation.transition, activation.handler.name)
-        self._sabotage(activation.transition, activation.handler.name, "task")
+        if self._tracers:
+            self._announce(Tracer.task_started, activation.transition, activation.handler.name)
+            self._sabotage(activation.transition, activation.handler.name, "task")
 
     def _task_is_over(self, activation: Activation, error: BaseException | None) -> None:
         """Tell tracers that the user's code of a task has ended."""
-        self._announce(Tracer.task_ended, activation.transition, activation.handler.name, error)
+        if self._tracers:
+            self._announce(Tracer.task_ended, activation.transition, activation.handler.name, error)
 
     def _task_ended(self) -> None:
         """Count one task less."""
@@ -454,6 +461,8 @@ class Performer(Engine):
 
     def _task_failed(self, activation: Activation, error: BaseException) -> BaseException | None:
         """Report the exceptions of a task, and return what is left for trio."""
+        if isinstance(error, trio.Cancelled):
+            return error  # as nearly always
         return self._task_error(error, activation.state)
 
     def _task_error(self, error: BaseException, state: State[..., object] | None) -> BaseException | None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import types
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol, cast
+from typing import Protocol, TypeVarTuple, cast
 
-import attrs
 import trio
 
 from trsm._core._plan import TaskHandler
@@ -16,6 +13,8 @@ from trsm._core._source import CAUSE, Source
 from trsm._core._state import State
 from trsm._core._transition import Transition
 from trsm._protection import protect, unprotected
+
+Ts = TypeVarTuple("Ts")
 
 
 class Owner(Protocol):
@@ -41,7 +40,7 @@ class Owner(Protocol):
         """Count one task less."""
         ...
 
-    def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+    def _spawn(self, name: str, run: Callable[[*Ts], Awaitable[None]], /, *args: *Ts) -> None:
         """Start a task in the machine's nursery."""
         ...
 
@@ -50,15 +49,33 @@ class Owner(Protocol):
         ...
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
 class Activation:
     """One activation of a state, for one of its tasks: everything that the task is run with."""
 
-    handler: TaskHandler
-    work: Callable[..., object]
-    """The task's function, with the object that it belongs to: called with the transition, it gives an awaitable."""
-    transition: Transition
-    source: Source
+    __slots__ = ("_bound", "handler", "transition")
+
+    def __init__(self, handler: TaskHandler, bound: object, transition: Transition) -> None:
+        self.handler = handler
+        self.transition = transition
+        self._bound = bound
+        """The object that a method belongs to; nothing is done with it if the handler is a plain function."""
+
+    def work(self) -> Awaitable[object]:
+        """Call the task's function."""
+        function, transition = self.handler.function, self.transition
+        work = function(transition) if self.handler.place < 0 else function(self._bound, transition)
+        return cast("Awaitable[object]", work)
+
+    @property
+    def source(self) -> Source:
+        """The record of the task."""
+        return self.transition._source_of(self.handler)
+
+    def _source_of_call(self, handler: object = None, /) -> Source:
+        """Return the record when it is first asked for; the context has it from then on."""
+        source = self.source
+        CAUSE.set(source)
+        return source
 
     @property
     def state(self) -> State[..., object]:
@@ -73,8 +90,8 @@ class Activation:
     @property
     def same(self) -> tuple[int, ...]:
         """Equal for all activations of one task: binding other handlers makes a new `TaskHandler` of the same task."""
-        work = self.work
-        return (id(work.__func__), id(work.__self__)) if isinstance(work, types.MethodType) else (id(work),)
+        function = id(self.handler.function)
+        return (function,) if self.handler.place < 0 else (function, id(self._bound))
 
 
 class Slot:
@@ -89,7 +106,7 @@ class Slot:
         self.running = 0
         self.running_of: Instance | None = None
         """Whose user code runs; invariant: None exactly if `running` is 0."""
-        self.parked: dict[trio.lowlevel.Task, None] = {}
+        self.parked: dict[trio.lowlevel.Task, None] | None = None
 
     def start(self, activation: Activation) -> None:
         """Start one task for an activation, or let it wait where the state's ``limit`` is reached."""
@@ -103,7 +120,7 @@ class Slot:
         if instance is None:
             return self.running, 0
         mine = self.running if self.running_of is instance else 0
-        return self.running, len(instance.scopes) - mine + sum(map(len, instance.waiting.values()))
+        return self.running, len(instance.scopes) - mine + sum(map(len, (instance.waiting or {}).values()))
 
     def end(self, reason: str) -> None:
         """End the present instance: all its tasks are cancelled, and none that waits begins."""
@@ -113,76 +130,77 @@ class Slot:
 
     async def turn(self, instance: Instance) -> None:
         """Wait until no other instance has user code running. Not a checkpoint if that is so already."""
+        task = trio.lowlevel.current_task()
         while self.running_of is not None and self.running_of is not instance:
-            task = trio.lowlevel.current_task()
-            self.parked[task] = None
+            parked = self.parked = self.parked or {}
+            parked[task] = None
 
-            def abort(_: object, task: trio.lowlevel.Task = task) -> trio.lowlevel.Abort:
-                del self.parked[task]
+            def abort(_: object, parked: dict[trio.lowlevel.Task, None] = parked) -> trio.lowlevel.Abort:
+                del parked[task]
                 return trio.lowlevel.Abort.SUCCEEDED
 
             await trio.lowlevel.wait_task_rescheduled(abort)
             # Its instance may have ended since it was woken, when there was no wait left to cancel.
             await trio.lowlevel.checkpoint_if_cancelled()
-        self.running_of = instance
-        self.running += 1
 
     def done(self) -> None:
         """Note that user code has ended; the last one lets the successor begin."""
         self.running -= 1
         if not self.running:
             self.running_of = None
-            parked, self.parked = self.parked, {}
-            for task in parked:
+            parked, self.parked = self.parked, None
+            for task in parked or ():
                 trio.lowlevel.reschedule(task)
 
 
 class Instance:
     """One unbroken activity of a state, and the tasks that belong to it."""
 
-    __slots__ = ("active", "over", "scopes", "slot", "waiting")
+    __slots__ = ("active", "is_over", "scopes", "slot", "waiting")
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
-        self.over: str | None = None
-        """Why it ended; None while it lives."""
+        self.is_over = False
         self.scopes: dict[trio.CancelScope, None] = {}
-        self.active: dict[tuple[int, ...], int] = {}
-        """How many tasks with a ``limit`` there are, by `Activation.same`; none is 0."""
-        self.waiting: dict[tuple[int, ...], deque[Activation]] = {}
-        """Activations beyond the ``limit``; none is empty."""
+        self.active: dict[tuple[int, ...], int] | None = None
+        """How many tasks with a ``limit`` there are, by `Activation.same`; none is 0. Made when there is one."""
+        self.waiting: dict[tuple[int, ...], deque[Activation]] | None = None
+        """Activations beyond the ``limit``; none is empty. Made when there is one."""
 
     def start(self, activation: Activation) -> None:
         """Start a task, or queue the activation."""
         handler = activation.handler
-        if handler.limit is not None:
-            same = activation.same
-            active = self.active.get(same, 0)
-            if active >= handler.limit:
-                waiting = self.waiting.setdefault(same, deque())
-                if len(waiting) >= self.slot.queue_limit:
-                    self.slot.owner._task_overflow(activation)
-                else:
-                    waiting.append(activation)
-                return
+        if handler.limit is not None and not self._has_room(activation, handler.limit):
+            return
+        self.slot.owner._spawn(handler.name, self.run, activation)
+
+    def _has_room(self, activation: Activation, limit: int) -> bool:
+        """Count a task with a ``limit``, and return True; or queue the activation, if that is reached."""
+        same = activation.same
+        if self.active is None:
+            self.active = {}
+        active = self.active.get(same, 0)
+        if active < limit:
             self.active[same] = active + 1
-
-        @trio.lowlevel.enable_ki_protection
-        async def run() -> None:
-            await self.run(activation)
-
-        self.slot.owner._spawn(run, handler.name)
+            return True
+        if self.waiting is None:
+            self.waiting = {}
+        waiting = self.waiting.setdefault(same, deque())
+        if len(waiting) >= self.slot.queue_limit:
+            self.slot.owner._task_overflow(activation)
+        else:
+            waiting.append(activation)
+        return False
 
     def ended(self, activation: Activation) -> None:
-        """Note that a task has ended; where it had a ``limit``, the next that waits begins."""
-        if activation.handler.limit is None:
-            return
+        """Note that a task with a ``limit`` has ended; the next that waits begins."""
         same = activation.same
+        assert self.active is not None  # it counts this one
         self.active[same] -= 1
         if not self.active[same]:
             del self.active[same]
-        waiting = self.waiting.get(same)
-        if waiting is not None:
+        waiting = None if self.waiting is None else self.waiting.get(same)
+        if self.waiting is not None and waiting is not None:
             following = waiting.popleft()
             if not waiting:
                 del self.waiting[same]
@@ -190,56 +208,68 @@ class Instance:
 
     def end(self, reason: str) -> None:
         """Cancel all tasks, with the reason."""
-        self.over = reason
-        self.waiting.clear()
+        self.is_over = True
+        self.waiting = None
         for scope in self.scopes:
             scope.cancel(reason)
 
     async def run(self, activation: Activation) -> None:
-        """Run one task from its first step to its last, whatever becomes of it."""
-        owner = self.slot.owner
+        """Run one task from its first step to its last, whatever becomes of it.
+
+        In one frame, and what the user's code raises is caught once and goes on by hand: each coroutine that waits
+        takes a third of a kilobyte, and each block that a cancellation passes half a microsecond.
+        """
+        slot = self.slot
+        owner = slot.owner
+        value: object = None
+        error: BaseException | None = None
         try:
-            with trio.CancelScope() as scope:
-                if self.over is not None:
-                    return
-                self.scopes[scope] = None
-                CAUSE.set(activation.source)
+            if self.is_over:
+                return
+            scope = trio.CancelScope().__enter__()
+            self.scopes[scope] = None
+            CAUSE.set(activation)
+            try:
+                if slot.running_of is not None and slot.running_of is not self:
+                    await slot.turn(self)
+                slot.running_of = self
+                slot.running += 1
                 try:
-                    await self.slot.turn(self)
                     try:
                         owner._task_begins(activation)
-                        value = await _work(activation)
-                    except BaseException as error:
-                        owner._task_is_over(activation, error)
-                        raise
-                    else:
-                        owner._task_is_over(activation, None)
-                    finally:
-                        self.slot.done()
-                except BaseException as error:
-                    left = owner._task_failed(activation, error)
-                    try:
-                        if left is error:
-                            raise
-                        if left is not None:
-                            raise left from None
-                    finally:
-                        del left  # its traceback holds this frame, which would be a circle
-                else:
-                    if self.over is None:
-                        owner._task_returned(activation, value)
+                        if activation.handler.timeout is None:
+                            value = await unprotected(activation.work())
+                        else:
+                            value = await _in_time(activation, activation.handler.timeout)
+                    except BaseException as raised:
+                        error = raised
+                    owner._task_is_over(activation, error)
                 finally:
-                    del self.scopes[scope]
+                    slot.done()
+            except BaseException as raised:  # its turn never came; or a tracer raised what is no `Exception`
+                error = raised
+            try:
+                if error is not None:
+                    error = owner._task_failed(activation, error)
+                elif not self.is_over:
+                    owner._task_returned(activation, value)
+            except BaseException as raised:
+                error = raised
+            del self.scopes[scope]
+            # What `with` would do.
+            if not scope.__exit__(type(error) if error else None, error, error.__traceback__ if error else None):
+                assert error is not None
+                raise error
         finally:
-            self.ended(activation)
+            del error  # its traceback holds this frame, which would be a circle
+            if activation.handler.limit is not None:
+                self.ended(activation)
             owner._task_ended()
 
 
-async def _work(activation: Activation) -> object:
-    timeout = activation.handler.timeout
-    deadline = contextlib.nullcontext() if timeout is None else trio.fail_after(timeout)
-    with deadline:
-        return await unprotected(cast("Awaitable[object]", activation.work(activation.transition)))
+async def _in_time(activation: Activation, timeout: float) -> object:
+    with trio.fail_after(timeout):
+        return await unprotected(activation.work())
 
 
 protect(__name__)

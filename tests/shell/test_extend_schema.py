@@ -371,6 +371,28 @@ async def test_tasks_go_on() -> None:
         assert log.count("loud starts") == 4
 
 
+async def test_a_task_that_began_before_is_a_cause_by_the_states_of_that_time() -> None:
+    """Its record is made when it is first asked for, which may be in the new schema, where the numbers are others."""
+
+    @Shop.Open.task
+    async def work(t: Transition) -> None:
+        await go.wait()
+        for _ in range(2):
+            machine.add(Shop.Loud)
+            causes.append(machine.last_transition.describe_cause().splitlines()[1])
+
+    go = trio.Event()
+    causes: list[str] = []
+    async with trsm.open_machine(Shop, work, id="shop") as machine:
+        machine.add(Shop.Open)
+        await wait_all_tasks_blocked()
+        machine.extend_schema(Larger)
+        go.set()
+        await wait_all_tasks_blocked()
+        name = work.__qualname__
+        assert causes == [f"by task {name}, after transition 1 of machine 'shop', add(Open)"] * 2
+
+
 async def test_a_task_of_an_error_state_goes_on() -> None:
     """Errors of an error handler are not caught again, whatever its number."""
 

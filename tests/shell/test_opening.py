@@ -476,7 +476,11 @@ async def test_body_that_ends_with_its_machine_closed() -> None:
         machine.close()
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(waiter.__class__._wait, waiter)
+
+                async def wait() -> None:
+                    await waiter
+
+                nursery.start_soon(wait)
 
 
 async def test_body_that_ends_with_another_machine_closed() -> None:

@@ -1595,9 +1595,9 @@ async def test_twenty_thousand_activations_leave_nothing_behind() -> None:
         sizes = [len(slots), machine._task_count, len(machine._nursery.child_tasks)]
         for slot in slots.values():
             instance = slot.instance
-            sizes += [slot.running, len(slot.parked), slot.running_of is None, instance is None]
+            sizes += [slot.running, len(slot.parked or ()), slot.running_of is None, instance is None]
             if instance is not None:
-                sizes += [len(instance.scopes), len(instance.active), len(instance.waiting)]
+                sizes += [len(instance.scopes), len(instance.active or ()), len(instance.waiting or ())]
         return tuple(sizes)
 
     async def activate(machine: Machine, times: int, step: int) -> None:

@@ -38,6 +38,10 @@ class Kind(IntEnum):
     """What the first transition of a machine stands for; nothing is decided."""
 
 
+KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
+"""By their numbers: members of an enumeration are slow to ask for their names in Python 3.11."""
+
+
 @attrs.frozen(eq=False, repr=False, match_args=False)
 class Request:
     """What a mutation asks for, as sets of states: the part of it that the consensus reads."""

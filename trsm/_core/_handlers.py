@@ -331,9 +331,9 @@ def _shared_as(bound: object) -> object:
     if _is(bound, types.ModuleType):
         # A module grows while it is imported, reloaded or typed in. The table keeps the functions, and so their ids.
         return (bound, *((id(function), *map(id, marks_of(function))) for function in _own_functions(bound)))
-    if marks_of(bound):
-        return None
     cls = type(bound)
+    if callable(bound) and marks_of(bound):
+        return None
     marked = [value for base in cls.__mro__ for value in vars(base).values() if marks_of(value)]
     return (cls, *((id(value), *map(id, marks_of(value))) for value in marked))
 

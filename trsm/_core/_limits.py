@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
-import attrs
 
-
-@attrs.frozen(eq=False, repr=False, match_args=False)
 class Limits:
     """The bounds of a machine."""
 
-    queue_limit: int = 1000
-    drain_limit: int = 10_000
-    handler_budget: float = 0.1
+    __slots__ = ("drain_limit", "handler_budget", "queue_limit")
+
+    def __init__(self, queue_limit: int, drain_limit: int, handler_budget: float) -> None:
+        self.queue_limit = queue_limit
+        self.drain_limit = drain_limit
+        self.handler_budget = handler_budget
+
+
+_USUAL = 1000, 10_000, 0.1
+_USUALLY = Limits(*_USUAL)
+"""What all machines share that ask for nothing else."""
 
 
 def checked_limits(queue_limit: int, drain_limit: int, handler_budget: float) -> Limits:
@@ -23,6 +28,8 @@ def checked_limits(queue_limit: int, drain_limit: int, handler_budget: float) ->
     Raises:
       ValueError: one is not a positive number.
     """
+    if (queue_limit, drain_limit, handler_budget) == _USUAL:
+        return _USUALLY
     for name, value in (("queue_limit", queue_limit), ("drain_limit", drain_limit), ("handler_budget", handler_budget)):
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
             raise ValueError(f"{name}={value!r}: write a positive number")
@@ -35,6 +42,8 @@ def checked_tags(tags: object) -> tuple[str, ...]:
     Raises:
       TypeError: they are not.
     """
+    if tags == ():
+        return ()
     several = (tags,) if isinstance(tags, str) else tags
     if not isinstance(several, Iterable):
         raise TypeError(f"tags={tags!r}: write a word, or several")

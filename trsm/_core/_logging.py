@@ -14,6 +14,7 @@ from trsm._core._tracing import Observed, Tracer
 from trsm._core._transition import Transition
 
 ROOT = logging.getLogger("trsm")
+_NONE: frozenset[str] = frozenset()
 
 
 class _Hung(logging.Logger):
@@ -40,6 +41,8 @@ def checked_show(show: object, what: str) -> frozenset[str]:
     Raises:
       TypeError: they are not.
     """
+    if show == ():
+        return _NONE
     if isinstance(show, str) or not isinstance(show, Iterable):
         raise TypeError(f"{what}={show!r}: pass the names in a list or tuple, such as {what}=[{show!r}]")
     names = tuple(cast("Iterable[object]", show))
@@ -71,7 +74,7 @@ def logged(id: str | None, log_args: object, tracers: tuple[Tracer, ...]) -> tup
     """
     show = checked_show(log_args, "log_args")
     logger = (configured(id) if isinstance(id, str) else None) or ROOT
-    if any(isinstance(tracer, LogTracer) for tracer in tracers) or not logger.isEnabledFor(logging.INFO):
+    if not logger.isEnabledFor(logging.INFO) or any(isinstance(tracer, LogTracer) for tracer in tracers):
         return tracers
     return (LogTracer(show), *tracers)
 

@@ -43,6 +43,8 @@ IDLE, RUNNING, READING = 0, 1, 2
 
 _numbers = itertools.count(1)
 _new = object.__new__
+_FEW = 8
+"""How many plans are looked through for the tick of one state, before they are counted for good."""
 _LAST_TURNS = 100
 """How many transitions before ``drain_limit`` the states that move are noted, to be named by `NotSettled`."""
 
@@ -190,7 +192,10 @@ class Runner:
     @property
     def id(self) -> str:
         """Its name in messages."""
-        return self._id if isinstance(self._id, str) else f"{self._schema.__name__}-{self._id}"
+        id = self._id
+        if not isinstance(id, str):
+            id = self._id = f"{self._schema.__name__}-{id}"
+        return id
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -226,6 +231,18 @@ class Runner:
         """The ticks of all states."""
         self._count()
         return self._counts
+
+    def _tick_at(self, number: int) -> int:
+        """Return the tick of one state, without counting all of them if little is to be counted."""
+        journal, counted = self._journal, self._counted
+        plans = () if journal is None else journal.plans[counted:]
+        if len(plans) > _FEW:
+            return self._ticks[number]
+        tick = self._counts[number]
+        for plan in plans:
+            if plan.moved >> number & 1:
+                tick += 2 if number in plan.repeats else 1
+        return tick
 
     def _count(self) -> None:
         """Bring `_counts` and `_began` up to what stands in the journal."""
@@ -549,7 +566,8 @@ class Runner:
             if self._is_due or self._tracers or self._is_settling_watched:
                 self._settle(journal.tick + transition._position)
         finally:
-            set_cause(source)
+            if get_cause() is not source:
+                set_cause(source)
             self._phase = IDLE
             self._transition = None
         if self._escaped or self._unhandled:
@@ -566,7 +584,8 @@ class Runner:
                 outcome = self._take(mutation)
             self._settle(start)
         finally:
-            set_cause(cause)
+            if get_cause() is not cause:
+                set_cause(cause)
             self._phase = IDLE
             self._transition = None
         if self._escaped or self._unhandled:
@@ -1009,14 +1028,21 @@ class Runner:
         self._calls = {}  # mutations are canceled from now on
         self._ticks_at_close = self.ticks
         self._close_children()
-        self._drop_waiting(self._closing_reason())
+        if self._firsts or self._queue or self._faults:
+            self._drop_waiting(self._closing_reason())
         self._auto_due = False
         plan = self._plan(self._definition.request(Kind.CLOSE))
         source = self._close_source
-        transition = self._new_transition(plan, None if source is None else Mutation(None, source=source))
-        bound, ended = self._bound, self._transact(plan, transition)
-        assert not isinstance(ended, Refusal)  # nobody is asked, and so nobody refuses
-        self._conclude(plan, transition, ended, bound)
+        if plan.moved or self._tracers:
+            transition = self._new_transition(plan, None if source is None else Mutation(None, source=source))
+            bound, ended = self._bound, self._transact(plan, transition)
+            assert not isinstance(ended, Refusal)  # nobody is asked, and so nobody refuses
+            self._conclude(plan, transition, ended, bound)
+        else:  # nothing was active: nobody is called, and nobody looks
+            journal = self._page()
+            if source is not None:
+                journal.note(source)
+            journal.plans.append(plan)
         self._is_closed = True
         self._closed()
         if self._tracers:

@@ -204,6 +204,8 @@ def checked_tracers(tracers: object) -> tuple[Tracer, ...]:
     Raises:
       TypeError: it is no iterable of tracers.
     """
+    if tracers == ():
+        return ()
     if not isinstance(tracers, Iterable):
         raise TypeError(f"tracers={tracers!r}: pass several, [{tracers!r}] if it is one")
     several = tuple(cast("Iterable[object]", tracers))

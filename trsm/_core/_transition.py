@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar, cast
 from weakref import ReferenceType
 
-from trsm._core._consensus import Kind
+from trsm._core._consensus import KIND_NAMES, Kind
 from trsm._core._journal import Journal
 from trsm._core._mutation import Mutation
 from trsm._core._plan import BARRING, OPENING, Handler, Plan
@@ -81,14 +81,15 @@ class Transition:
     @property
     def tick(self) -> int:
         """The machine's own tick: how many transitions it had executed, this one included once it is committed."""
-        return self._journal.tick + self._position + (self._place >= 0)
+        place = self._place
+        return self._journal.tick + (place + 1 if place >= 0 else ~place)
 
     def _source_of(self, handler: Handler) -> Source:
         """Return the record of a handler or task of this transition: what it makes carries that."""
         request = self._plan.request
         asked = request.called | (0 if request.kind in BARRING else request.dropped)
         called = self._definition.relations.named(asked)
-        kind, machine = request.kind.name.lower(), self._journal.machine_id
+        kind, machine = KIND_NAMES[request.kind], self._journal.machine_id
         return bounded(Source(machine, self.tick, kind, called, handler.name, self.source, role=handler.kind))
 
     def _source_of_call(self, handler: Handler | None = None) -> Source:
@@ -106,7 +107,7 @@ class Transition:
     @property
     def kind(self) -> str:
         """``add``, ``remove``, ``set`` or ``mutate``; or ``auto``, ``error``, ``removal``, ``close``, ``open``."""
-        return self._plan.request.kind.name.lower()
+        return KIND_NAMES[self._plan.request.kind]
 
     @property
     def machine(self) -> object:
@@ -238,9 +239,8 @@ class Transition:
         return Ticks(self._definition, self._journal.at(self._position, self._plan))
 
     def __repr__(self) -> str:
-        names = self._definition.relations.names
-        signs = [f"+{names[number]}" for number in self._plan.entering] + [
-            f"-{names[number]}" for number in self._plan.leaving
-        ]
+        plan, names = self._plan, self._journal.definition.relations.names
+        signs = [f" +{names[number]}" for number in plan.entering]
+        signs += [f" -{names[number]}" for number in plan.leaving]
         end = " (dry run)" if self.dry_run else ""
-        return f"<Transition {self.tick} {self.kind}: {' '.join(signs) or 'no change'}{end}>"
+        return f"<Transition {self.tick} {KIND_NAMES[plan.request.kind]}:{''.join(signs) or ' no change'}{end}>"
