@@ -196,6 +196,29 @@ def test_a_toggle_that_was_made_before_is_told_by_its_name() -> None:
         engine.toggle(Plain.A)
 
 
+@pytest.mark.parametrize("doing", ["add", "remove", "set", "toggle"])
+def test_what_is_raised_in_a_call_that_was_not_made_before_has_no_context(doing: str) -> None:
+    """The look-up that found nothing is no business of who reads the traceback."""
+    raised: list[BaseException] = []
+
+    def fail(t: Transition) -> None:
+        raise ValueError
+
+    class Fresh(Schema):
+        A = State()
+        B = State(remove=A)
+
+    engine = Engine(Fresh, Fresh.A.on_exit(fail), Fresh.Error.on_enter(lambda t: raised.append(t.error)))
+    engine.mutate(add=Fresh.A)
+    getattr(engine, doing)(Fresh.B if doing in ("add", "set") else Fresh.A)
+    for wrong in ("A", [Fresh.A]):
+        with pytest.raises(MutationError) as caught:
+            getattr(engine, doing)(wrong)
+        raised.append(caught.value)
+    assert [type(error) for error in raised] == [ValueError, MutationError, MutationError]
+    assert [error.__context__ for error in raised] == [None] * 3
+
+
 # ---- Threads --------------------------------------------------------------------------------------------------------
 
 

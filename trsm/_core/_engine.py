@@ -473,10 +473,11 @@ class Engine(Runner):
         try:
             plan = self._calls[self._active, ADD, states]
         except (KeyError, TypeError):
-            return self._submit(ADD, states, first, scope, args)
+            plan = None  # nothing is done here: it would be the context of what handlers raise
         cause = CAUSE.get()
         if (
-            self._phase != IDLE
+            plan is None
+            or self._phase != IDLE
             or args
             or scope is not None
             or not (cause is None or isinstance(cause, Source))
@@ -878,6 +879,8 @@ class Engine(Runner):
         try:
             request = self._definition.asked[kind][states]
         except (KeyError, TypeError):
+            request = None
+        if request is None:
             request, calls = self._request(kind, states)
         if (
             plan is None
