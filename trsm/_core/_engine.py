@@ -721,9 +721,13 @@ class Engine(Runner):
             self._running, self._transition = running, outer
         self._catch_up()
         assert refusal is None or isinstance(refusal, Refusal)  # nothing else comes of a dry run
-        if refusal is not None and refusal.error is not None:
-            raise refusal.error
-        return refusal
+        error = None if refusal is None else refusal.take()
+        if error is None:
+            return refusal
+        try:
+            raise error
+        finally:
+            del error  # a traceback that knows its own frame would be cyclic garbage
 
     def _would(self, mutation: Mutation) -> bool:
         if self._closing:
