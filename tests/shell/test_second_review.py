@@ -148,6 +148,37 @@ async def test_retrying_on_a_machine_that_closes_and_takes_its_time(autojump_clo
         assert trio.current_time() == 1
 
 
+# ---- Snapshots ------------------------------------------------------------------------------------------------------
+
+
+class Brief(Schema):
+    """A state whose timeout does not come back from a sum."""
+
+    A = State(timeout=0.1)
+
+
+class Briefer(Brief):
+    """The same, with less time."""
+
+    A = Brief.A.extend(timeout=0.05)
+
+
+@pytest.mark.parametrize("schema", [Brief, Briefer])
+async def test_a_snapshot_of_a_timeout_that_has_just_begun(autojump_clock: MockClock, schema: type[Brief]) -> None:
+    """It can be restored at any time of the clock, and after the schema was extended: the whole timeout is left."""
+    await trio.sleep(3.3)
+    async with trsm.open_machine(Brief) as machine:
+        machine.add(Brief.A)
+        if schema is not Brief:
+            machine.extend_schema(schema)
+        snapshot = machine.snapshot()
+    began = trio.current_time()
+    async with trsm.open_machine(schema, snapshot=snapshot) as machine:
+        await machine.when_not(schema.A)
+        assert schema.A.timeout is not None
+        assert trio.current_time() - began == pytest.approx(schema.A.timeout)
+
+
 # ---- What is told ---------------------------------------------------------------------------------------------------
 
 
