@@ -245,9 +245,10 @@ class Performer(Engine):
             deadline.drop()
 
     def _seconds_left(self) -> dict[int, float | None]:
-        deadlines = self._deadlines or {}
+        # No more than the whole timeout: 3.3 + 0.1 - 3.3 is more than 0.1, and a deadline may be of a schema before.
+        deadlines, timeouts, now = self._deadlines or {}, self._definition.timeouts, trio.current_time()
         return {
-            number: max(0.0, deadlines[number].at - trio.current_time()) if number in deadlines else None
+            number: min(timeouts[number][0], max(0.0, deadlines[number].at - now)) if number in deadlines else None
             for number in members(self._active & self._definition.timed)
         }
 

@@ -682,9 +682,12 @@ class Buffer(Stream[T_co]):
         if self._buffer:
             return cast("T_co", self._buffer.popleft())
         error, self._error = self._error, None
-        if error is not None:
+        if error is None:
+            raise StopAsyncIteration
+        try:
             raise error
-        raise StopAsyncIteration
+        finally:
+            del error  # a traceback that knows its own frame would be cyclic garbage
 
 
 protect(__name__)

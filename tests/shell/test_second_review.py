@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trsm
-from trsm import Engine, Machine, MutationError, Observed, Saboteur, Schema, State, Tracer, Transition, Waiter
+from trsm import Canceled, Engine, Machine, MutationError, Observed, Saboteur, Schema, State, Tracer, Transition, Waiter
 
 
 class Plain(Schema):
@@ -147,6 +148,37 @@ async def test_retrying_on_a_machine_that_closes_and_takes_its_time(autojump_clo
         assert trio.current_time() == 1
 
 
+# ---- Snapshots ------------------------------------------------------------------------------------------------------
+
+
+class Brief(Schema):
+    """A state whose timeout does not come back from a sum."""
+
+    A = State(timeout=0.1)
+
+
+class Briefer(Brief):
+    """The same, with less time."""
+
+    A = Brief.A.extend(timeout=0.05)
+
+
+@pytest.mark.parametrize("schema", [Brief, Briefer])
+async def test_a_snapshot_of_a_timeout_that_has_just_begun(autojump_clock: MockClock, schema: type[Brief]) -> None:
+    """It can be restored at any time of the clock, and after the schema was extended: the whole timeout is left."""
+    await trio.sleep(3.3)
+    async with trsm.open_machine(Brief) as machine:
+        machine.add(Brief.A)
+        if schema is not Brief:
+            machine.extend_schema(schema)
+        snapshot = machine.snapshot()
+    began = trio.current_time()
+    async with trsm.open_machine(schema, snapshot=snapshot) as machine:
+        await machine.when_not(schema.A)
+        assert schema.A.timeout is not None
+        assert trio.current_time() - began == pytest.approx(schema.A.timeout)
+
+
 # ---- What is told ---------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +226,128 @@ def test_a_toggle_that_was_made_before_is_told_by_its_name() -> None:
         with pytest.raises(MutationError, match=r"^toggle\(scope=5\): pass a cancel scope"):
             engine.toggle(Plain.A, scope=5)  # type: ignore[arg-type]
         engine.toggle(Plain.A)
+
+
+@pytest.mark.parametrize("doing", ["add", "remove", "set", "toggle"])
+def test_what_is_raised_in_a_call_that_was_not_made_before_has_no_context(doing: str) -> None:
+    """The look-up that found nothing is no business of who reads the traceback."""
+    raised: list[BaseException] = []
+
+    def fail(t: Transition) -> None:
+        raise ValueError
+
+    class Fresh(Schema):
+        A = State()
+        B = State(remove=A)
+
+    engine = Engine(Fresh, Fresh.A.on_exit(fail), Fresh.Error.on_enter(lambda t: raised.append(t.error)))
+    engine.mutate(add=Fresh.A)
+    getattr(engine, doing)(Fresh.B if doing in ("add", "set") else Fresh.A)
+    for wrong in ("A", [Fresh.A]):
+        with pytest.raises(MutationError) as caught:
+            getattr(engine, doing)(wrong)
+        raised.append(caught.value)
+    assert [type(error) for error in raised] == [ValueError, MutationError, MutationError]
+    assert [error.__context__ for error in raised] == [None] * 3
+
+
+def test_a_negotiation_handler_that_raises_what_cannot_be_shown() -> None:
+    """It is told by its class; the error itself goes where it would."""
+
+    class Unshown(Exception):
+        def __repr__(self) -> str:
+            raise ZeroDivisionError
+
+    @Plain.A.can_enter
+    def fail(t: Transition) -> bool:
+        raise Unshown
+
+    engine = Engine(Plain, fail, Plain.Error.on_enter(lambda t: None))
+    result = engine.add(Plain.A)
+    assert isinstance(result, Canceled)
+    assert result.reason.splitlines()[0].endswith("raised Unshown.")
+    assert isinstance(engine.error, Unshown)
+
+
+# ---- Garbage --------------------------------------------------------------------------------------------------------
+
+
+def garbage(rounds: Callable[[], None]) -> list[str]:
+    """What nothing but the collector would free after some rounds, by its type."""
+    rounds()
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        rounds()
+        gc.collect()
+        return sorted({type(one).__name__ for one in gc.garbage})
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["can_enter", "can_exit", "can_change", "automatic", "dry run"])
+def test_a_negotiation_handler_that_raises_leaves_no_circle(kind: str) -> None:
+    """The exception goes when its state has gone; the frames that it knows hold nothing that holds it."""
+
+    class Fresh(Schema):
+        A = State()
+        Auto = State(auto=True, require=A)
+
+    def fail(t: Transition) -> bool:
+        if Fresh.A in t.called or Fresh.A in t.dropped or t.is_auto:
+            raise ValueError
+        return True
+
+    mark = {
+        "can_enter": Fresh.A.can_enter,
+        "can_exit": Fresh.A.can_exit,
+        "can_change": Fresh.can_change,
+        "automatic": Fresh.Auto.can_enter,
+        "dry run": Fresh.A.can_enter,
+    }[kind]
+    engine = Engine(Fresh, mark(fail), Fresh.Error.on_enter(lambda t: None))
+
+    def rounds() -> None:
+        if kind == "dry run":
+            with pytest.raises(ValueError, match=r"^$"):
+                engine.can_add(Fresh.A)
+        else:
+            engine.add(Fresh.A)
+            engine.remove(Fresh.A)
+            assert engine.error is not None
+            engine.remove(Fresh.Error)
+
+    assert garbage(rounds) == []
+
+
+async def test_a_stream_that_had_no_room_leaves_no_circle() -> None:
+    """What it raises knows the frame of its last step, which does not know it."""
+    async with trsm.open_machine(Plain) as machine:
+        machine.add(Plain.A)
+
+        async def reads() -> None:
+            stream = machine.transitions(buffer=1, overflow="raise")
+            machine.add(Plain.B)
+            machine.remove(Plain.B)
+            await stream.__anext__()
+            with pytest.raises(trsm.BufferFull):
+                await stream.__anext__()
+
+        await reads()
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await reads()
+            gc.collect()
+            assert [one for one in gc.garbage if isinstance(one, trsm.BufferFull)] == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
 
 
 # ---- Threads --------------------------------------------------------------------------------------------------------

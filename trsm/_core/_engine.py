@@ -470,10 +470,11 @@ class Engine(Runner):
         try:
             plan = self._calls[self._active, ADD, states]
         except (KeyError, TypeError):
-            return self._submit(ADD, states, first, scope, args)
+            plan = None  # nothing is done here: it would be the context of what handlers raise
         cause = get_cause()
         if (
-            self._phase != IDLE
+            plan is None
+            or self._phase != IDLE
             or args
             or scope is not None
             or not (cause is None or isinstance(cause, Source))
@@ -703,9 +704,13 @@ class Engine(Runner):
             self._running, self._transition = running, outer
         self._catch_up()
         assert refusal is None or isinstance(refusal, Refusal)  # nothing else comes of a dry run
-        if refusal is not None and refusal.error is not None:
-            raise refusal.error
-        return refusal
+        error = None if refusal is None else refusal.take()
+        if error is None:
+            return refusal
+        try:
+            raise error
+        finally:
+            del error  # a traceback that knows its own frame would be cyclic garbage
 
     def _would(self, mutation: Mutation) -> bool:
         if self._closing:
@@ -847,6 +852,8 @@ class Engine(Runner):
         try:
             request = self._definition.asked[kind][states]
         except (KeyError, TypeError):
+            request = None
+        if request is None:
             request, calls = self._request(kind, states)
         if (
             plan is None

@@ -56,11 +56,18 @@ Entry = tuple[Journal, int]
 class Refusal:
     """Why negotiation ended a mutation: the handler that refused, or that raised."""
 
-    __slots__ = ("error", "handler")
+    __slots__ = ("error", "handler", "how")
 
     def __init__(self, handler: Handler, error: BaseException | None = None) -> None:
         self.handler = handler
+        self.how = "refused" if error is None else f"raised {_shown(error)}"
         self.error = error
+        """Until it is reported: its traceback leads to frames that hold this, which would be a circle."""
+
+    def take(self) -> BaseException | None:
+        """Return the exception, and forget it."""
+        error, self.error = self.error, None
+        return error
 
 
 @attrs.frozen(eq=False, repr=False, match_args=False)
@@ -335,9 +342,7 @@ class Runner:
         handler = refusal.handler
         refused = {handler.state: handler.name} if handler.state >= 0 else {}
         on = f" of {definition.relations.names[handler.state]}" if handler.state >= 0 else ""
-        how = f"{handler.kind}{on} ({handler.name}) " + (
-            "refused" if refusal.error is None else f"raised {refusal.error!r}"
-        )
+        how = f"{handler.kind}{on} ({handler.name}) {refusal.how}"
         return Explainer(definition.relations, active, request, refused).explain(how)
 
     def _retable(self, table: Table) -> None:
@@ -755,7 +760,7 @@ class Runner:
 
     def _refused(self, refusal: Refusal, transition: Transition) -> None:
         """Report an exception of a negotiation handler; a plain refusal needs no report."""
-        error = refusal.error
+        error = refusal.take()
         if isinstance(error, Exception):
             state = refusal.handler.state
             if state >= 0 and self._definition.errors >> state & 1:
@@ -1101,6 +1106,14 @@ def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception |
         taken, rest = group.split(catches)
         return group if taken is None else rest
     return None if isinstance(error, catches) else error
+
+
+def _shown(error: BaseException) -> str:
+    """Return the `repr` of an exception, which a user may have written; without it the name of its class."""
+    try:
+        return repr(error)
+    except Exception:
+        return type(error).__name__
 
 
 def _refuse_answer(handler: Handler, answer: object) -> NoReturn:
