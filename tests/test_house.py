@@ -180,6 +180,8 @@ def test_each_public_name_has_one_door() -> None:
     """Every public name is exported in one place, sorted, and nothing else public lies about."""
     assert trsm.__all__ == sorted(trsm.__all__, key=str)
     assert len(set(trsm.__all__)) == len(trsm.__all__)
+    for name in trsm.__all__:
+        getattr(trsm, name)  # some come when they are asked for
     loose = {
         name
         for name, value in vars(trsm).items()
@@ -194,6 +196,24 @@ def test_public_names_say_that_they_live_at_the_door() -> None:
         value = getattr(trsm, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__module__ == "trsm", name
+
+
+def test_what_few_programs_need_is_imported_when_it_is_asked_for() -> None:
+    """It costs nothing before, is in ``dir()``, comes with ``from trsm import``, and a name that is none is refused."""
+    code = (
+        "import sys, trsm\n"
+        "later = [f'trsm.{name}' for name in ('_pipes', '_retry', '_core._sets')]\n"
+        "assert not [name for name in later if name in sys.modules]\n"
+        "assert set(trsm.__all__) <= set(dir(trsm))\n"
+        "from trsm import Consensus, pipe\n"
+        "assert (trsm.pipe, trsm.Consensus) == (pipe, Consensus)\n"
+        "assert trsm.Pipe.__module__ == trsm.retry.__module__ == 'trsm'\n"
+        "assert not [name for name in later if name not in sys.modules]\n"
+        "try:\n    trsm.Unheard\n"
+        "except AttributeError as error:\n    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout == "module 'trsm' has no attribute 'Unheard'\n", run.stderr
 
 
 def members(value: object) -> Iterator[tuple[str, object]]:

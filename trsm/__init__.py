@@ -3,9 +3,13 @@
 Three rings, and an import goes inward only. ``trsm._core`` is the kernel: it decides, imports the standard library and
 attrs, and knows neither trio nor I/O. The other ``trsm._…`` modules are the shell: they perform, on trio. Satellites
 (public subpackages, later) use this door like everybody else. Nothing inside imports the package root.
+
+What few programs need is imported when it is first asked for: see `_LATER`.
 """
 
 from __future__ import annotations
+
+import typing
 
 from trsm._core._engine import Binding, Engine
 from trsm._core._errors import (
@@ -28,17 +32,19 @@ from trsm._core._logging import LogTracer
 from trsm._core._mutation import Canceled, Executed, Queued, QueuedMutation, Result
 from trsm._core._reasons import Explanation, Reason
 from trsm._core._schema import Schema
-from trsm._core._sets import Consensus
 from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State, StateRelations
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Saboteur, Tracer, tracing
 from trsm._machine import InUse, Machine, Transition, Transitions
 from trsm._opening import open_machine
-from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
-from trsm._retry import retry
 from trsm._scopes import StateScope
 from trsm._waiters import Waiter, Watch, wait_all, wait_any
+
+if typing.TYPE_CHECKING:
+    from trsm._core._sets import Consensus
+    from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
+    from trsm._retry import retry
 
 __all__ = [
     "Binding",
@@ -95,6 +101,31 @@ __all__ = [
     "wait_any",
 ]
 
+_LATER = {
+    "Consensus": "trsm._core._sets",
+    "Pipe": "trsm._pipes",
+    "PipeRefusal": "trsm._pipes",
+    "PipeStatistics": "trsm._pipes",
+    "pipe": "trsm._pipes",
+    "retry": "trsm._retry",
+}
+"""Public name -> the module that is imported when somebody asks for it."""
+
 for _name in __all__:
-    # What a traceback or a repr shows is the name to import.
-    globals()[_name].__module__ = __name__
+    if _name not in _LATER:
+        # What a traceback or a repr shows is the name to import.
+        globals()[_name].__module__ = __name__
+
+if not typing.TYPE_CHECKING:  # which would let every name pass
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+        value.__module__ = __name__
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})

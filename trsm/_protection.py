@@ -32,11 +32,18 @@ def protect(module: str) -> None:
 def functions(module: str) -> Iterator[types.FunctionType]:
     """Iterate over the functions that a module defines: its own, and those of its classes."""
     home = vars(sys.modules[module])
+    own = (module, module.partition(".")[0])  # public names say that they live in the package
     for value in list(home.values()):
-        for member in vars(value).values() if isinstance(value, type) else (value,):
+        if isinstance(value, type):
+            members = list(vars(value).values()) if value.__module__ in own else []
+        else:
+            members = [value]
+        for member in members:
+            if isinstance(member, (str, tuple, types.MemberDescriptorType, types.ModuleType)):
+                continue  # most of what is no function: so much faster to tell than by asking for what it wraps
             function: object = member.fget if isinstance(member, property) else member
             while hasattr(function, "__wrapped__"):  # a class method, or a context manager
                 function = cast("staticmethod[..., object]", function).__wrapped__
-            # Public names say that they live in `trsm`; where a function was written is what its globals tell.
+            # Where a function was written is what its globals tell.
             if isinstance(function, types.FunctionType) and function.__globals__ is home:
                 yield function

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-import attrs
-
 from trsm._core._bits import gather, members
+from trsm._core._records import Record
 from trsm._core._relations import Relations
 
 
@@ -42,8 +41,7 @@ KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
 """By their numbers: members of an enumeration are slow to ask for their names in Python 3.11."""
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Request:
+class Request(Record):
     """What a mutation asks for, as sets of states: the part of it that the consensus reads."""
 
     kind: Kind
@@ -54,8 +52,7 @@ class Request:
     """Error states that an error mutation offers beside what chains of ``add`` reach."""
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Verdict:
+class Verdict(Record):
     """What the consensus found."""
 
     accepted: bool

@@ -34,7 +34,6 @@ from trsm._core._plan import OPENING, Plan
 from trsm._core._reasons import Explanation, describe
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
-from trsm._core._snapshots import broken, read_snapshot, taken
 from trsm._core._source import CAUSE, Source, current_source, get_cause
 from trsm._core._state import Call, State, States, is_async
 from trsm._core._ticks import Ticks
@@ -923,6 +922,8 @@ class Engine(Runner):
             )
         places = self._places(schema)
         active = renumbered(self._active, places)
+        from trsm._core._snapshots import broken  # not before: few programs need it, and all would wait for it
+
         found = broken(schema._definition, active)
         if found is not None:
             name, why = found
@@ -1009,11 +1010,15 @@ class Engine(Runner):
             then = began._definition.number(self._definition.states[number], "snapshot")
             if passed is not None and then in passed:
                 calls[number] = passed[then]
+        from trsm._core._snapshots import taken
+
         return taken(self._definition, self._tick, self._ticks, calls, self._seconds_left(), self._error)
 
     def _restore(self, snapshot: Mapping[str, object]) -> None:
         """Become what a snapshot says; nothing is mutated, and no handler is called."""
         definition = self._definition
+        from trsm._core._snapshots import read_snapshot
+
         restored = read_snapshot(definition, snapshot)
         self._journal = Journal(definition, self._reference, self.id, restored.ticks, restored.tick)
         self._counts, self._active = restored.ticks, restored.active

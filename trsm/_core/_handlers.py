@@ -7,12 +7,11 @@ import types
 from collections.abc import Callable, Sequence
 from typing import TypeGuard, TypeVar, cast
 
-import attrs
-
 from trsm._core._bits import gather, members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError
 from trsm._core._plan import Handler, Plan, Step, TaskHandler, outline
+from trsm._core._records import Record, evolved
 from trsm._core._relations import Relations
 from trsm._core._schema import Definition
 from trsm._core._state import HandlerKind, Mark, check_colour, marks_of, unwrapped
@@ -25,8 +24,7 @@ TABLES = 64
 T = TypeVar("T")
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Found:
+class Found(Record):
     """A marked function on something that was bound."""
 
     mark: Mark
@@ -181,7 +179,7 @@ class Table:
     def wrapped(self, wrap: Callable[[Handler], Callable[..., object]]) -> Table:
         """Return a table whose sync handlers are wrapped, for as long as somebody watches them."""
         handlers = [
-            handler if handler.kind == "task" else attrs.evolve(handler, function=wrap(handler))
+            handler if handler.kind == "task" else evolved(handler, function=wrap(handler))
             for of_kind in self._by_kind.values()
             for of_state in of_kind.values()
             for handler in of_state
@@ -216,7 +214,7 @@ class Table:
         tasks = tuple((state, self.tasks[state]) for state in plan.entering if state in self.tasks)
         # Those who negotiate start nothing that outlives them, and so can be told from one final handler.
         noted = (finals or negotiation)[-1][2] if negotiation and len(finals) <= 1 else None
-        return attrs.evolve(
+        return evolved(
             plan,
             negotiation=negotiation,
             finals=finals,

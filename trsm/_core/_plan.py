@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
 from trsm._core._bits import members
 from trsm._core._consensus import Kind, Request, decide
+from trsm._core._records import Record
 from trsm._core._relations import Relations
 from trsm._core._state import HandlerKind
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Handler:
+class Handler(Record):
     """One bound handler: a function, and the place of the object it belongs to among those that were bound."""
 
     kind: HandlerKind
@@ -27,7 +25,6 @@ class Handler:
     """Whether it only watches, and handles no error."""
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
 class TaskHandler(Handler):
     """A bound task."""
 
@@ -40,8 +37,7 @@ Step = tuple[Callable[..., object], int, Handler]
 """A handler laid out for the loop that calls it."""
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Plan:
+class Plan(Record):
     """What becomes of `request` when `active` is active, in the order in which it happens."""
 
     request: Request

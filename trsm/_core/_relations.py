@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-import attrs
-
 from trsm._core._bits import members, transpose
 from trsm._core._order import handler_order
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
 class Relations:
     """A schema compiled: row i of each table is the set of states that state i names."""
 
-    names: tuple[str, ...]
-    require: tuple[int, ...]
-    add: tuple[int, ...]
-    remove: tuple[int, ...]
-    after: tuple[int, ...]
-    auto: int
-    multi: int
-    latch: int
-    required_by: tuple[int, ...] = attrs.field(init=False)
-    removed_by: tuple[int, ...] = attrs.field(init=False)
-    added_by: tuple[int, ...] = attrs.field(init=False)
-    excludes: tuple[int, ...] = attrs.field(init=False)
-    """Row i: the states that i removes or that remove i."""
-    entering: tuple[int, ...] = attrs.field(init=False)
-    """All states in the order in which their handlers run on entering; leaving is its reverse."""
-    rank: tuple[int, ...] = attrs.field(init=False)
-    """Row i: the place of state i in `entering`."""
+    __slots__ = (
+        "add",
+        "added_by",
+        "after",
+        "auto",
+        "entering",
+        "excludes",
+        "latch",
+        "multi",
+        "names",
+        "rank",
+        "remove",
+        "removed_by",
+        "require",
+        "required_by",
+    )
 
-    def __attrs_post_init__(self) -> None:
-        removed_by = transpose(self.remove)
-        put = object.__setattr__
-        put(self, "required_by", transpose(self.require))
-        put(self, "removed_by", removed_by)
-        put(self, "added_by", transpose(self.add))
-        put(self, "excludes", tuple(mine | theirs for mine, theirs in zip(self.remove, removed_by, strict=True)))
-        entering = handler_order(self.after, self.require)
-        rank = [0] * len(entering)
-        for place, index in enumerate(entering):
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        require: tuple[int, ...],
+        add: tuple[int, ...],
+        remove: tuple[int, ...],
+        after: tuple[int, ...],
+        auto: int,
+        multi: int,
+        latch: int,
+    ) -> None:
+        self.names = names
+        self.require, self.required_by = require, transpose(require)
+        self.add, self.added_by = add, transpose(add)
+        self.remove, self.removed_by = remove, transpose(remove)
+        self.after = after
+        self.auto, self.multi, self.latch = auto, multi, latch
+        self.excludes = tuple(mine | theirs for mine, theirs in zip(remove, self.removed_by, strict=True))
+        """Row i: the states that i removes or that remove i."""
+        self.entering = handler_order(after, require)
+        """All states in the order in which their handlers run on entering; leaving is its reverse."""
+        rank = [0] * len(self.entering)
+        for place, index in enumerate(self.entering):
             rank[index] = place
-        put(self, "entering", entering)
-        put(self, "rank", tuple(rank))
+        self.rank = tuple(rank)
+        """Row i: the place of state i in `entering`."""
 
     def in_order(self, mask: int) -> tuple[int, ...]:
         """Return the members of `mask` in the order in which they enter."""

@@ -17,8 +17,6 @@ from threading import get_ident
 from types import MappingProxyType
 from typing import ClassVar, NoReturn, TypeVarTuple, cast
 
-import attrs
-
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
@@ -28,6 +26,7 @@ from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
 from trsm._core._plan import OPENING, Handler, Plan, Step
 from trsm._core._reasons import Explainer, Explanation
+from trsm._core._records import Record
 from trsm._core._schema import Definition, Schema
 from trsm._core._source import Source, current_source, get_cause, set_cause
 from trsm._core._ticks import Ticks
@@ -70,8 +69,7 @@ class Refusal:
         return error
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Fault:
+class Fault(Record):
     """An exception that waits to become a state."""
 
     error: Exception

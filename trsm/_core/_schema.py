@@ -6,14 +6,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NoReturn, cast
 
-import attrs
-
 from trsm._core._bits import members, transpose, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, SchemaError, UnknownState, listed, nearest
 from trsm._core._groups import Group
 from trsm._core._order import cycle
 from trsm._core._plain import plain_schema, read_schema
+from trsm._core._records import Record
 from trsm._core._relations import Relations
 from trsm._core._state import (
     ERROR,
@@ -31,8 +30,7 @@ REQUESTS = 4096
 """How many different mutations of one schema are remembered before the memory is cleared."""
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Definition:
+class Definition(Record):
     """What a schema class compiles to. States carry no index: each schema has its own table."""
 
     name: str
@@ -55,12 +53,11 @@ class Definition:
     """State -> after how many seconds it is deactivated, and what comes then; -1 for nothing."""
     timed: int
     """The states that have a timeout."""
-    requests: dict[tuple[Kind, int, int, int], Request] = attrs.field(factory=dict, init=False)
-    asked: tuple[dict[tuple[object, ...], Request], ...] = attrs.field(
-        factory=lambda: tuple({} for _ in Kind), init=False
-    )
+    requests: dict[tuple[Kind, int, int, int], Request]
+    """What was asked -> the one request object for it."""
+    asked: tuple[dict[tuple[object, ...], Request], ...]
     """For each kind: the states as they were passed -> the request, for mutations of plain states."""
-    tables: dict[tuple[object, ...], object] = attrs.field(factory=dict, init=False)
+    tables: dict[tuple[object, ...], object]
     """What was bound -> its handler table; kept here so that it goes when the schema goes."""
 
     @property
@@ -338,7 +335,19 @@ class _Compiler:
         timeouts = self._timeouts(require, latch)
         timed = union(1 << number for number in timeouts)
         return Definition(
-            schema.__name__, schema.__mro__, self.states, relations, known, catches, errors, groups, timeouts, timed
+            schema.__name__,
+            schema.__mro__,
+            self.states,
+            relations,
+            known,
+            catches,
+            errors,
+            groups,
+            timeouts,
+            timed,
+            requests={},
+            asked=tuple({} for _ in Kind),
+            tables={},
         )
 
     def _timeouts(self, require: list[int], latch: int) -> dict[int, tuple[float, int]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import attrs
-
 from trsm._core._bits import gather, members
 from trsm._core._consensus import Kind, Request, decide
+from trsm._core._records import Record
 from trsm._core._relations import Relations
 from trsm._core._schema import Definition, Schema, SchemaMeta
 from trsm._core._state import State
@@ -204,8 +203,7 @@ class Consensus:
 _CANCELED = -1
 
 
-@attrs.frozen(eq=False)
-class _Question:
+class _Question(Record):
     """A mutation, and the answers to it: they depend on a part of the active set only, and concern a part of it."""
 
     request: Request
@@ -215,7 +213,7 @@ class _Question:
     """The states on which that depends."""
     is_whole: bool
     """Whether it depends on every state, so that no answer would ever be of use again."""
-    answers: dict[int, int] = attrs.field(factory=dict, init=False)
+    answers: dict[int, int]
     """What is active of `read` -> what is active of `moved` afterwards, or that it is canceled."""
 
 
@@ -239,4 +237,4 @@ def _question(relations: Relations, request: Request) -> _Question:
         frontier = gather(relations.required_by, frontier) & ~moved
         moved |= frontier
     read = moved | gather(relations.require, coming)
-    return _Question(request, moved, read, read == (1 << len(relations.names)) - 1)
+    return _Question(request, moved, read, read == (1 << len(relations.names)) - 1, {})

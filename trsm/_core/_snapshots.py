@@ -15,6 +15,7 @@ import attrs
 
 from trsm._core._bits import members
 from trsm._core._errors import MutationError, RestoredError, SnapshotError, nearest
+from trsm._core._records import Record
 from trsm._core._schema import Definition, missing_arguments
 from trsm._core._state import State
 
@@ -23,8 +24,7 @@ VERSION = 1
 FIELDS = ("trsm", "schema", "fingerprint", "tick", "ticks", "args", "timeouts", "error")
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Restored:
+class Restored(Record):
     """A snapshot that was read: everything in the numbers of the schema that it is for."""
 
     tick: int

@@ -24,6 +24,7 @@ import attrs
 
 from trsm._core._arguments import Arguments
 from trsm._core._errors import HandlerError, MutationError, SchemaError
+from trsm._core._records import Record
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -50,8 +51,7 @@ class TaskDecorator(Protocol[A]):
     ) -> Callable[Q, Coroutine[object, object, A]]: ...  # a protocol's method has no body to run
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Mark:
+class Mark(Record):
     """What a decorator says about a function: on which state it hangs, and as what."""
 
     kind: HandlerKind
@@ -105,8 +105,7 @@ class _Owner(Protocol):
         ...
 
 
-@attrs.frozen(eq=False, repr=False, match_args=False)
-class Properties:
+class Properties(Record):
     """What is declared of a state, as it was written."""
 
     auto: bool = False

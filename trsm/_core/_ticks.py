@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import attrs
+from typing import NoReturn
 
 from trsm._core._schema import Definition
 from trsm._core._state import State, States
 
 
-@attrs.frozen(repr=False)
 class Ticks:
     """The ticks of all states at one moment, immutable and comparable: ``ticks[X.Foo]`` is the tick of ``Foo``.
 
@@ -24,8 +22,26 @@ class Ticks:
         assert machine.ticks[Door.Open] == before[Door.Open] + 1
     """
 
+    __slots__ = ("_definition", "_values")
+
     _definition: Definition
     _values: tuple[int, ...]
+
+    def __init__(self, definition: Definition, values: tuple[int, ...]) -> None:
+        put = object.__setattr__  # they are frozen
+        put(self, "_definition", definition)
+        put(self, "_values", values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"ticks are a picture of one moment: {name} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ticks):
+            return NotImplemented
+        return self._definition is other._definition and self._values == other._values
+
+    def __hash__(self) -> int:
+        return hash((self._definition, self._values))
 
     def __getitem__(self, state: State[..., object]) -> int:
         """Return the tick of a state.
