@@ -202,10 +202,10 @@ def test_what_few_programs_need_is_imported_when_it_is_asked_for() -> None:
     """It costs nothing before, is in ``dir()``, comes with ``from trsm import``, and a name that is none is refused."""
     code = (
         "import sys, trsm\n"
-        "later = [f'trsm.{name}' for name in ('_pipes', '_retry', '_core._sets')]\n"
+        "later = [f'trsm.{name}' for name in ('_pipes', '_retry', '_core._sets', '_core._reasons')]\n"
         "assert not [name for name in later if name in sys.modules]\n"
         "assert set(trsm.__all__) <= set(dir(trsm))\n"
-        "from trsm import Consensus, pipe\n"
+        "from trsm import Consensus, Reason, pipe\n"
         "assert (trsm.pipe, trsm.Consensus) == (pipe, Consensus)\n"
         "assert trsm.Pipe.__module__ == trsm.retry.__module__ == 'trsm'\n"
         "assert not [name for name in later if name not in sys.modules]\n"

@@ -30,7 +30,6 @@ from trsm._core._errors import (
 from trsm._core._groups import Group, exclusive
 from trsm._core._logging import LogTracer
 from trsm._core._mutation import Canceled, Executed, Queued, QueuedMutation, Result
-from trsm._core._reasons import Explanation, Reason
 from trsm._core._schema import Schema
 from trsm._core._source import Source
 from trsm._core._state import Call, ErrorState, State, StateRelations
@@ -42,6 +41,7 @@ from trsm._scopes import StateScope
 from trsm._waiters import Waiter, Watch, wait_all, wait_any
 
 if typing.TYPE_CHECKING:
+    from trsm._core._reasons import Explanation, Reason
     from trsm._core._sets import Consensus
     from trsm._pipes import Pipe, PipeRefusal, PipeStatistics, pipe
     from trsm._retry import retry
@@ -103,9 +103,11 @@ __all__ = [
 
 _LATER = {
     "Consensus": "trsm._core._sets",
+    "Explanation": "trsm._core._reasons",
     "Pipe": "trsm._pipes",
     "PipeRefusal": "trsm._pipes",
     "PipeStatistics": "trsm._pipes",
+    "Reason": "trsm._core._reasons",
     "pipe": "trsm._pipes",
     "retry": "trsm._retry",
 }

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind, Request
@@ -31,7 +31,6 @@ from trsm._core._mutation import (
     Result,
 )
 from trsm._core._plan import OPENING, Plan
-from trsm._core._reasons import Explanation, describe
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, Source, current_source, get_cause
@@ -39,6 +38,9 @@ from trsm._core._state import Call, State, States, is_async
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Tracer, checked_tracers
 from trsm._core._transition import Transition
+
+if TYPE_CHECKING:
+    from trsm._core._reasons import Explanation
 
 ADD, REMOVE, SET = Kind.ADD, Kind.REMOVE, Kind.SET
 """Looked up once: members of an enumeration are slow to reach in Python 3.11."""
@@ -678,6 +680,8 @@ class Engine(Runner):
                 request = self._definition.request(Kind.ADD if kind == "add" else Kind.SET, called)
         self._check_thread("explain")
         if self._closing:
+            from trsm._core._reasons import Explanation, describe
+
             return Explanation(
                 False, (), f"{describe(self._definition.relations, request)} is refused: {self._closing_reason()}."
             )

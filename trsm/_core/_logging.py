@@ -9,7 +9,6 @@ from typing import cast
 import attrs
 
 from trsm._core._mutation import Canceled, QueuedMutation, Result
-from trsm._core._reasons import Explainer
 from trsm._core._tracing import Observed, Tracer
 from trsm._core._transition import Transition
 
@@ -149,6 +148,8 @@ class LogTracer(Tracer):
         """Log why a mutation that relations allow does not bring, or keep, all that it might."""
         logger = self._logger(machine, logging.DEBUG) if is_accepted else None
         if logger is not None:
+            from trsm._core._reasons import Explainer  # not before: few programs need it
+
             plan = transition._plan
             explanation = Explainer(transition._definition.relations, plan.active, plan.request).explain()
             if explanation.reasons:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from trsm._core._consensus import Request
-from trsm._core._reasons import Explanation
 from trsm._core._source import Source
 from trsm._core._state import State
+
+if TYPE_CHECKING:
+    from trsm._core._reasons import Explanation
 
 
 class Cancellable(Protocol):

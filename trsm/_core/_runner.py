@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType
-from typing import ClassVar, NoReturn, TypeVarTuple, cast
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVarTuple, cast
 
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
@@ -25,13 +25,15 @@ from trsm._core._journal import Journal, count
 from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
 from trsm._core._plan import OPENING, Handler, Plan, Step
-from trsm._core._reasons import Explainer, Explanation
 from trsm._core._records import Record
 from trsm._core._schema import Definition, Schema
 from trsm._core._source import Source, current_source, get_cause, set_cause
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Saboteur, Tracer, with_tracers_of_context
 from trsm._core._transition import Transition
+
+if TYPE_CHECKING:
+    from trsm._core._reasons import Explanation
 
 Ts = TypeVarTuple("Ts")
 
@@ -335,6 +337,8 @@ class Runner:
 
     @staticmethod
     def _explained(definition: Definition, request: Request, active: int, refusal: Refusal | None) -> Explanation:
+        from trsm._core._reasons import Explainer  # not before: few programs need it, and all would wait for it
+
         if refusal is None:
             return Explainer(definition.relations, active, request).explain()
         handler = refusal.handler
