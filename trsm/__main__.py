@@ -12,14 +12,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
 
+import trsm
 from trsm import Schema
 from trsm.testing import Finding, Findings, TooManySets, check
 
-CLEAN, FOUND, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes. A shell knows the last as that of a program that was interrupted; argparse has the same for bad usage."""
+CLEAN, FOUND, UNUSABLE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes. A shell knows the last as that of a program that was interrupted; argparse has the third for bad usage.
+
+That of a fault of trsm itself is none that Python would choose: 1 would read as findings.
+"""
 
 KINDS: tuple[str, ...] = Findings.KINDS
 DESCRIPTION = """\
@@ -34,6 +39,7 @@ exit codes:
   0    nothing was found, apart from what is allowed
   1    something was found
   2    it could not be looked at: bad usage, no such module or schema, or more sets than --limit
+  3    trsm itself failed, which is a mistake in it; nothing is known
   130  interrupted
 
 findings: {", ".join(KINDS)}
@@ -103,17 +109,25 @@ def _imported(name: str) -> ModuleType:
         raise Unusable(
             f"there is no module {error.name!r}: run this in the directory from which it can be imported, or install it"
         ) from error
-    except Exception as error:
-        raise Unusable(_failed(name, error)) from error
     except SystemExit as error:
         raise Unusable(
             f'importing {name} ends the program: put what it runs under if __name__ == "__main__":'
         ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # pytest's skip is no Exception, and a module of tests may have one
+        raise Unusable(_failed(name, error)) from error
 
 
-def _failed(name: str, error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"importing {name} raised {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+def _failed(name: str, error: BaseException) -> str:
+    """Return what an import raised, and the innermost line that is neither trsm's nor that of Python's import."""
+    home = str(Path(trsm.__file__).parent)
+    places = [
+        f" ({frame.filename}:{frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen ", home, importlib.__file__))
+    ]
+    return f"importing {name} raised {type(error).__name__}: {error}{places[-1] if places else ''}"
 
 
 # ---- Progress -------------------------------------------------------------------------------------------------------
@@ -133,7 +147,7 @@ class _Bar(Protocol):
 @contextlib.contextmanager
 def _progress(name: str, is_shown: bool) -> Generator[Callable[[int, int], None] | None]:
     """Show how far an exploration is, on stderr, where that is a terminal; None where it is not."""
-    if not is_shown or not sys.stderr.isatty():
+    if not is_shown or not _is_terminal():
         yield None
         return
     try:
@@ -155,6 +169,10 @@ def _progress(name: str, is_shown: bool) -> Generator[Callable[[int, int], None]
         yield show
     finally:
         bar.close()
+
+
+def _is_terminal() -> bool:
+    return cast("object", sys.stderr) is not None and sys.stderr.isatty()  # it is None where a program has none
 
 
 class _Line:
@@ -262,7 +280,7 @@ def _checked(options: argparse.Namespace) -> int:
     rest = findings.without(is_known)
     for kind, state in dict.fromkeys(allowed):
         if (kind, state) not in used:
-            print(f"--allow {kind}{'' if state is None else f':{state}'}: there is no such finding", file=sys.stderr)
+            _tell(f"--allow {kind}{'' if state is None else f':{state}'}: there is no such finding")
     _print(target, findings, rest, as_json=options.json)
     return FOUND if rest else CLEAN
 
@@ -270,14 +288,38 @@ def _checked(options: argparse.Namespace) -> int:
 def _print(target: str, findings: Findings, rest: Findings, *, as_json: bool) -> None:
     known = len(findings) - len(rest)
     if as_json:
-        text = json.dumps({"target": target, **rest.to_dict(), "allowed": known}, indent=2, ensure_ascii=False)
+        _write(_json({"target": target, **rest.to_dict(), "allowed": known}))
     else:
-        text = f"{rest}\n\n{known} allowed and not shown" if known else str(rest)
+        _write(f"{rest}\n\n{known} allowed and not shown" if known else str(rest))
+
+
+def _json(data: dict[str, object]) -> str:
+    return json.dumps(data, indent=2)  # in ASCII, which every stream can take
+
+
+def _write(text: str) -> None:
+    """Write to stdout, whatever its encoding.
+
+    Raises:
+      Unusable: it takes no more, and not because who reads it has seen enough.
+    """
+    encoding: object = getattr(sys.stdout, "encoding", None)
+    if isinstance(encoding, str):
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        # Who reads has seen enough, as `head` does. Python would complain of what is left when it flushes at its end.
+    except OSError as error:
+        # Python would complain of what is left when it flushes at its end, with an exit code of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # as `head` does
+            raise Unusable(f"what was found cannot be written: {error}") from error
+
+
+def _tell(text: str) -> None:
+    """Write to stderr, if there is one and somebody reads it: an exit code does not depend on that."""
+    if cast("object", sys.stderr) is not None:  # else `print` would take stdout
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -290,11 +332,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _checked(options)
     except Unusable as error:
-        print(f"python -m trsm check: {error}", file=sys.stderr)
-        return UNUSABLE
+        return _failure(options, UNUSABLE, str(error))
     except KeyboardInterrupt:
-        print("python -m trsm check: interrupted; nothing is known", file=sys.stderr)
-        return INTERRUPTED
+        return _failure(options, INTERRUPTED, "interrupted; nothing is known")
+    except Exception as error:
+        _tell(traceback.format_exc())
+        return _failure(
+            options,
+            BROKEN,
+            f"trsm itself failed, and nothing is known; please report this: {type(error).__name__}: {error}",
+        )
+
+
+def _failure(options: argparse.Namespace, code: int, message: str) -> int:
+    """Say why nothing is known, as data too if data was asked for, and return the exit code."""
+    _tell(f"python -m trsm check: {message}")
+    if options.json:
+        with contextlib.suppress(Unusable):  # stdout is what failed, then
+            _write(_json({"target": options.target, "error": message, "exit_code": code}))
+    return code
 
 
 if __name__ == "__main__":  # pragma: no cover: so it is only in a process of its own, as a test runs it

@@ -63,6 +63,10 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "needy.py").write_text("import nothing_of_this_name\n")
     (package / "script.py").write_text("import sys\nsys.exit('used as a script')\n")
     (package / "bare.py").write_text("number = 7\n")
+    (package / "skipped.py").write_text("import pytest\n\npytest.skip('not here', allow_module_level=True)\n")
+    (package / "wrong.py").write_text("import trsm\n\nclass Wrong(trsm.Schema):\n    A = trsm.State(require='B')\n")
+    (package / "garbled.py").write_text("class Garbled(:\n")
+    (package / "foreign.py").write_text("import trsm\n\nclass Tür(trsm.Schema):\n    Ä = trsm.State(auto=True)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
@@ -185,6 +189,9 @@ def test_states_can_be_left_out(shop: Path, capsys: pytest.CaptureFixture[str]) 
         ),
         (["shop.bare:number"], "shop.bare:number is 7, and no schema: name a class that inherits from trsm.Schema\n"),
         (["shop.broken:Door"], "importing shop.broken raised OSError: no such disk ("),
+        (["shop.skipped:Door"], "importing shop.skipped raised Skipped: not here ("),
+        (["shop.wrong:Wrong"], "wrong.py:3)\n"),  # where the class stands, not where trsm looks at it
+        (["shop.garbled:Door"], "importing shop.garbled raised SyntaxError: invalid syntax (garbled.py, line 1)\n"),
         (
             ["shop.needy:Door"],
             "importing shop.needy raised ModuleNotFoundError: No module named 'nothing_of_this_name'",
@@ -235,7 +242,7 @@ def test_help_says_what_exit_codes_mean_and_what_is_found(capsys: pytest.Capture
         command.main(["check", "--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    for code in (0, 1, 2, 130):
+    for code in (0, 1, 2, 3, 130):
         assert re.search(rf"^  {code}  ", out, re.MULTILINE), code
     assert all(kind in out for kind in Findings.KINDS)
 
@@ -252,6 +259,43 @@ def test_an_interrupt_ends_with_130(
     code, out, err = run(capsys, "shop.doors:Door")
     assert (code, out) == (130, "")
     assert err.endswith("python -m trsm check: interrupted; nothing is known\n")
+
+
+def test_a_fault_of_trsm_itself_ends_with_3(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither 1, which would read as findings, nor silent: the traceback is for whoever mends it."""
+
+    def failing(*args: object, **kwargs: object) -> None:
+        raise AssertionError("this cannot be")
+
+    monkeypatch.setattr(command, "check", failing)
+    code, out, err = run(capsys, "shop.doors:Door")
+    assert (code, out) == (3, "")
+    assert "Traceback (most recent call last)" in err
+    assert err.endswith(
+        "check: trsm itself failed, and nothing is known; please report this: AssertionError: this cannot be\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "words"),
+    [("shop.doors:Dor", 2, "did you mean Door?"), ("shop.doors:Door", 130, "interrupted; nothing is known")],
+)
+def test_json_says_why_nothing_is_known(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, target: str, code: int, words: str
+) -> None:
+    """As data, on stdout, so that a program that reads it does not find it empty; and in words on stderr."""
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "check", interrupted)
+    ended, out, err = run(capsys, target, "--json")
+    data = json.loads(out)
+    assert (ended, data["exit_code"], data["target"]) == (code, code, target)
+    assert words in data["error"]
+    assert words in err
 
 
 # ---- Progress -------------------------------------------------------------------------------------------------------
@@ -404,6 +448,45 @@ def test_a_reader_that_goes_away_changes_no_exit_code(shop: Path) -> None:
         os.close(write)
         _, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (0, b"noise while importing\n")
+
+
+@pytest.mark.parametrize("arguments", [["shop.foreign:Tür"], ["shop.foreign:Tür", "--json"]])
+def test_a_stream_that_cannot_take_every_name(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """Names are written with escapes where stdout has no such letters."""
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
+    assert command.main(["check", *arguments]) == 1
+    out = buffer.getvalue().decode("ascii")
+    assert json.loads(out)["schema"] == "Tür" if "--json" in arguments else out.startswith("T\\xfcr: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full, of Linux")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_is_no_finding(shop: Path, more: list[str]) -> None:
+    """What was found could not be written: that is told, with 2, and not with a code of Python's own."""
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "trsm", "check", "shop.doors:Locks", *more],
+            cwd=shop, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "what was found cannot be written: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "start"),
+    [("2>&-", 1, b"Locks: 1 error"), ("2>&-", 2, b""), (">&-", 1, b"")],
+)
+def test_a_program_without_one_of_its_streams(shop: Path, redirection: str, code: int, start: bytes) -> None:
+    """The exit code is the same, and what is for stderr never goes to stdout."""
+    target = "shop.doors:Locks --allow auto-tie" if code == 1 else "shop.doors:Nope"
+    line = f'"{sys.executable}" -m trsm check {target} {redirection}'
+    done = subprocess.run(["sh", "-c", line], cwd=shop, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == code
+    assert done.stdout.startswith(start) and bool(done.stdout) == bool(start)
 
 
 def test_what_a_reader_does_not_take_is_dropped(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
