@@ -89,7 +89,9 @@ def open_machine(
 
     def made(nursery: trio.Nursery) -> Machine:
         if parent is not None:
-            parent._check_thread("open_machine(parent=…)")
+            parent._check_thread(
+                "open_machine(parent=…)", instead="trio.from_thread.run(…) with a function that opens it there"
+            )
             if parent._closing:
                 reason = parent._closing_reason()
                 raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
