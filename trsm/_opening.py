@@ -198,7 +198,9 @@ def _made(nursery: trio.Nursery, asked: _Asked) -> Machine:
     """Return a machine in a nursery."""
     schema, handlers, id, limits, watching, words, parent, cleanup_timeout, snapshot = asked
     if parent is not None:
-        parent._check_thread("open_machine(parent=…)")
+        parent._check_thread(
+            "open_machine(parent=…)", instead="trio.from_thread.run(…) with a function that opens it there"
+        )
         if parent._closing:
             reason = parent._closing_reason()
             raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)

@@ -152,7 +152,7 @@ class Pipe:
         source, target = self.source, self.target
         if self._is_closed or source is None or target is None:
             raise MutationError(f"sync() of {self!r}, which carries nothing any more: open another")
-        source._check_thread("sync of a pipe")
+        source._check_thread("sync of a pipe", instead="trio.from_thread.run_sync(pipe.sync)")
         # In the order in which they would have entered, so that what the target's states require is there before them.
         numbers = {source._definition.number(here, "sync"): here for here in self._pairs}
         order = source._definition.relations.in_order(source._active)
@@ -174,7 +174,7 @@ class Pipe:
         """
         source = self.source
         if not (self._is_closed or source is None):
-            source._check_thread("close of a pipe")
+            source._check_thread("close of a pipe", instead="trio.from_thread.run_sync(pipe.close)")
             self._end()
 
     def _end(self) -> None:
@@ -375,7 +375,7 @@ def pipe(
     for name, machine in (("source", source), ("target", target)):
         if not isinstance(machine, Machine):
             raise TypeError(f"pipe({name}={machine!r}): pass a machine, as open_machine or start_child gives it")
-        machine._check_thread("pipe")
+        machine._check_thread("pipe", instead="trio.from_thread.run_sync(trsm.pipe, …)")
         if machine._closing:
             raise MutationError(f"pipe(…): {machine._closing_reason()}, and carries nothing any more")
     pairs = _paired(source, states, target, to)

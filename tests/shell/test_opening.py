@@ -306,6 +306,7 @@ async def test_parent_of_another_thread() -> None:
     async with trsm.open_machine(Job, id="p") as parent:
         text = await trio.to_thread.run_sync(lambda: trio.run(elsewhere, parent))
         assert "open_machine(parent=…) of machine 'p'" in text
+        assert "write trio.from_thread.run(…) with a function that opens it there" in text
         assert parent.children == ()
 
 

@@ -655,9 +655,15 @@ async def test_another_thread() -> None:
     """A pipe is opened, synced and closed where its machines live."""
     async with trsm.open_machine(Source) as source, trsm.open_machine(Target) as target:
         opened = trsm.pipe(source, Source.Ready, target)
-        for act in (lambda: trsm.pipe(source, Source.Ready, target), opened.sync, opened.close):
-            with pytest.raises(trsm.WrongThread):
+        ways = {
+            "trsm.pipe, …": lambda: trsm.pipe(source, Source.Ready, target),
+            "pipe.sync": opened.sync,
+            "pipe.close": opened.close,
+        }
+        for way, act in ways.items():
+            with pytest.raises(trsm.WrongThread) as caught:
                 await trio.to_thread.run_sync(act)
+            assert str(caught.value).endswith(f": write trio.from_thread.run_sync({way})")
         assert not opened.closed
         source.add(Source.Ready)
         assert target.is_active(Target.Ready)

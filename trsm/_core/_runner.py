@@ -319,12 +319,13 @@ class Runner:
 
     # ---- Messages and tracers ---------------------------------------------------------------------------------------
 
-    def _check_thread(self, doing: str, *, is_read: bool = False) -> None:
+    def _check_thread(self, doing: str, *, is_read: bool = False, instead: str | None = None) -> None:
+        """Refuse another thread; `instead` is what to write there, where that is no method of the machine."""
         if get_ident() != self._thread:
             was, call = ("read", f"lambda: machine.{doing}") if is_read else ("called", f"machine.{doing}, …")
             raise WrongThread(
                 f"{doing} of machine {self.id!r} was {was} from a thread that does not own it: "
-                f"write trio.from_thread.run_sync({call})"
+                f"write {instead or f'trio.from_thread.run_sync({call})'}"
             )
 
     def _read_only(self, doing: str) -> str:
