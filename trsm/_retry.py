@@ -12,7 +12,7 @@ from trsm._core._mutation import Canceled, Queued, Result
 from trsm._core._state import is_async
 from trsm._machine import Machine
 from trsm._protection import protect
-from trsm._waiters import Waiter, wait_any
+from trsm._waiters import Over, Waiter, wait_any
 
 
 async def retry(
@@ -79,7 +79,7 @@ async def retry(
         if not isinstance(outcome, Canceled) or outcome._machine is None or made == tries:
             return result
         pause = min(cap, backoff * 2 ** min(made - 1, 64)) * random.uniform(0.5, 1)
-        waiters = [] if until is None else [until]
+        waiters: list[Waiter[object]] = [] if until is None else [Over(until)]
         if isinstance(outcome._machine, Machine):
             waiters += [outcome._machine.when_closed(), _change(outcome._machine, outcome)]
         try:

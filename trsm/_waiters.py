@@ -275,6 +275,20 @@ class _All(_Composite[T_co]):
         self._end(tuple(child._value for child in self._children), None)
 
 
+class Over(_Composite[None]):
+    """Ends well when its one waiter has ended, well or not."""
+
+    __slots__ = ()
+
+    _is_decided_by_success = True
+
+    def __init__(self, waiter: Waiter[object]) -> None:
+        super().__init__((waiter,))
+
+    def _conclude(self) -> None:
+        self._end(None, None)
+
+
 def _checked(waiters: tuple[object, ...], name: str) -> tuple[Waiter[object], ...]:
     if not waiters:
         raise ValueError(f"{name}() waits for nothing: pass at least one waiter")
