@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 import trsm
-from trsm import Machine, Result, Schema, State, Transition
+from trsm import Machine, Result, Schema, State, Transition, Waiter
 
 
 class Door(Schema):
@@ -248,20 +248,34 @@ async def test_until_has_not_ended(autojump_clock: MockClock) -> None:
         assert len(attempt.times) == 3
 
 
-async def test_until_fails(autojump_clock: MockClock) -> None:
-    """A waiter of a machine that closes has ended too."""
+@pytest.mark.parametrize("how", ["closes", "raises", "one side of two", "too early"])
+async def test_until_fails(autojump_clock: MockClock, how: str) -> None:
+    """At that moment it gives up too: a waiter that has failed has ended, and the backoff is not slept through."""
+
+    def no(t: Transition) -> bool:
+        raise ValueError("no")
+
     async with trsm.open_machine(Door) as machine, trio.open_nursery() as nursery:
         other = machine.start_child(Door)
-        until = other.when(Door.Other)
+        until: Waiter[object] = other.when(Door.Other, where=None if how == "closes" else no)
+        if how == "one side of two":
+            until = until & machine.when(Door.Other)
 
-        @nursery.start_soon
         async def change() -> None:
-            await trio.sleep(3)
-            other.close()
+            await trio.sleep(0 if how == "too early" else 3)
+            if how == "closes":
+                other.close()
+            else:
+                other.add(Door.Other)
 
+        if how == "too early":
+            await change()
+        else:
+            nursery.start_soon(change)
         attempt = opening(machine)
-        assert (await trsm.retry(attempt, backoff=1, cap=1, until=until)).canceled
-        assert 3 <= trio.current_time() <= 4
+        assert (await trsm.retry(attempt, backoff=50, until=until)).canceled
+        assert attempt.times == [0]
+        assert trio.current_time() == (0 if how == "too early" else 3)
 
 
 async def test_machine_closes(autojump_clock: MockClock) -> None:
