@@ -218,6 +218,46 @@ async def test_a_task_that_a_handler_has_started_names_the_call_after_the_schema
     assert source.called == ("A",)
 
 
+@pytest.mark.parametrize("hook", ["resolved", "transition_started", "committed", "transition_ended"])
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_what_a_tracer_does_to_another_machine_comes_from_where_the_transition_came_from(
+    hook: str, is_refused: bool
+) -> None:
+    """Not from a handler of the transition before it, and not from one that is still to be called."""
+    other = Engine(Plain)
+    sources: list[trsm.Source | None] = []
+
+    def tell(tracer: Tracer, machine: Observed, transition: Transition, *_: object) -> None:
+        if Plain.B in transition.called:
+            other.toggle(Plain.A)
+            sources.append(other.last_transition.source)
+
+    def begin(t: Transition) -> None:
+        engine.add(Plain.A)
+        engine.add(Plain.B)
+
+    def nothing(t: Transition) -> None:
+        pass
+
+    engine = Engine(
+        Plain,
+        Plain.Error.on_exit(begin),
+        Plain.A.on_enter(nothing),
+        Plain.B.can_enter(lambda t: not is_refused),
+        Plain.B.on_enter(lambda t: None),
+        Plain.Error.on_enter(lambda t: None),
+        tracers=[type("Tells", (Tracer,), {hook: tell})()],
+    )
+    engine.add_error(ValueError())
+    engine.remove(Plain.Error)
+    if is_refused and hook == "committed":
+        assert sources == []
+    else:
+        (source,) = sources
+        assert source is not None
+        assert (source.handler, source.role) == (begin.__qualname__, "on_exit")
+
+
 def test_a_toggle_that_was_made_before_is_told_by_its_name() -> None:
     """What was written is what the message says, though a toggle is one of two others by then."""
     engine = Engine(Plain)

@@ -278,6 +278,19 @@ class Runner:
         """Tell every tracer. They may look, and not change; one that raises is detached."""
         self._tell(self._tracers, hook, *args, **kwargs)
 
+    def _trace_of(
+        self,
+        hook: Callable[Concatenate[Tracer, Observed, Transition, P], None],
+        transition: Transition,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Tell every tracer of a transition. What one does to another machine then comes from where that came from."""
+        cause = CAUSE.get()
+        CAUSE.set(transition.source)  # until now, whoever was called last: in the transition before, perhaps
+        self._trace(hook, transition, *args, **kwargs)
+        CAUSE.set(cause)
+
     def _sabotage(self, transition: Transition, handler: str, kind: str) -> None:
         """Raise what a saboteur wants a handler or task to raise: the first that wants anything."""
         for tracer in self._tracers:
@@ -575,7 +588,7 @@ class Runner:
         if not plan.accepted:
             if self._tracers:
                 transition = self._new_transition(plan, mutation)
-                self._trace(Tracer.resolved, transition, False)
+                self._trace_of(Tracer.resolved, transition, False)
                 return self._canceled(plan, transition, None)
             explain = partial(self._explained, self._definition, plan.request, plan.active, None)
             return Canceled(machine=self, explain=explain, request=plan.request)
@@ -593,7 +606,7 @@ class Runner:
         explain = partial(self._explained, self._definition, plan.request, plan.active, refusal)
         outcome = Canceled(machine=self, explain=explain, request=plan.request if refusal is None else None)
         if self._tracers:
-            self._trace(Tracer.transition_ended, transition, outcome)
+            self._trace_of(Tracer.transition_ended, transition, outcome)
         return outcome
 
     def _refused(self, refusal: Refusal, transition: Transition) -> None:
@@ -624,8 +637,8 @@ class Runner:
         bound, finals = self._bound, plan.finals
         self._transition = transition
         if self._tracers and not transition.dry_run:
-            self._trace(Tracer.resolved, transition, True)
-            self._trace(Tracer.transition_started, transition)
+            self._trace_of(Tracer.resolved, transition, True)
+            self._trace_of(Tracer.transition_started, transition)
         if plan.negotiation:
             CAUSE.set((self, transition, (finals or plan.negotiation)[-1][2]))
             phase, self._phase = self._phase, READING
@@ -674,7 +687,7 @@ class Runner:
             if plan.moved & self._watched:
                 self._committed(plan, transition)
         if self._tracers:
-            self._trace(Tracer.committed, transition)
+            self._trace_of(Tracer.committed, transition)
         failure: _Failure | None = None
         for function, place, handler in finals:
             if silent and handler.kind == "on_exit" and silent >> handler.state & 1:
@@ -719,7 +732,7 @@ class Runner:
             self._finished(plan, transition, removal, bound)
         if self._tracers:
             for ended in (transition,) if removal is None else (transition, removal):
-                self._trace(Tracer.transition_ended, ended, EXECUTED)
+                self._trace_of(Tracer.transition_ended, ended, EXECUTED)
         return 0 if failure is None else failure.failed | failure.skipped
 
     def _raised(self, error: BaseException, transition: Transition, handler: Handler) -> None:
