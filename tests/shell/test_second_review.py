@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trsm
 from trsm import Canceled, Engine, Machine, MutationError, Observed, Saboteur, Schema, State, Tracer, Transition, Waiter
+from trsm.schemas import Disposable, Disposal
 
 
 class Plain(Schema):
@@ -177,6 +178,26 @@ async def test_a_snapshot_of_a_timeout_that_has_just_begun(autojump_clock: MockC
         await machine.when_not(schema.A)
         assert schema.A.timeout is not None
         assert trio.current_time() - began == pytest.approx(schema.A.timeout)
+
+
+# ---- Ready-made schemas ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_disposal_whose_end_is_refused(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, is_closed: bool
+) -> None:
+    """It is logged, as the ``then=`` of any task is; not that a machine which has closed by then takes no state."""
+    async with trsm.open_machine(
+        Disposable, Disposal(), Disposable.Disposed.can_enter(lambda t: False), id="d"
+    ) as machine:
+        machine.add(Disposable.RegisterDisposal(trio.sleep, 1))
+        machine.add(Disposable.Disposing)
+        await trio.sleep(0.5 if is_closed else 2)
+        assert machine.is_inactive(Disposable.Disposed)
+    assert trio.current_time() == (1 if is_closed else 2)
+    told = [record.getMessage() for record in caplog.records if "Disposed was refused" in record.getMessage()]
+    assert len(told) == (not is_closed)
 
 
 # ---- What is told ---------------------------------------------------------------------------------------------------
