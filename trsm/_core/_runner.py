@@ -56,7 +56,7 @@ class Refusal:
 
     def __init__(self, handler: Handler, error: BaseException | None = None) -> None:
         self.handler = handler
-        self.how = "refused" if error is None else f"raised {_shown(error)}"
+        self.how = "refused" if error is None else f"raised {_repr_of(error)}"
         self.error = error
         """Until it is reported: its traceback leads to frames that hold this, which would be a circle."""
 
@@ -962,7 +962,7 @@ def _rest(error: Exception, catches: tuple[type[Exception], ...]) -> Exception |
     return None if isinstance(error, catches) else error
 
 
-def _shown(error: BaseException) -> str:
+def _repr_of(error: BaseException) -> str:
     """Return the `repr` of an exception, which a user may have written; without it the name of its class."""
     try:
         return repr(error)
