@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, TypeAlias
 from weakref import WeakKeyDictionary
@@ -18,6 +19,8 @@ import trio
 from trsm import ErrorState, Group, Machine, Schema, State, Transition, exclusive
 
 __all__ = ["Basic", "Cleanup", "Connected", "ConnectionPool", "Disposable", "Disposal"]
+
+logger = logging.getLogger("trsm")
 
 AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
 
@@ -320,6 +323,8 @@ class Disposal:
                     f"{', '.join(late)} had to be cancelled"
                 )
             )
-        machine.add(Disposable.Disposed)
+        result = machine.add(Disposable.Disposed)
+        if result.canceled and not machine.closed:
+            logger.warning("machine %r: Disposed was refused after all cleanups had run: %r", machine.id, result)
         if errors:
             raise BaseExceptionGroup(f"cleanups of machine {machine.id!r}", errors)

@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trsm
 from trsm import Canceled, Engine, Machine, MutationError, Observed, Saboteur, Schema, State, Tracer, Transition, Waiter
+from trsm.schemas import Disposable, Disposal
 
 
 class Plain(Schema):
@@ -179,6 +180,26 @@ async def test_a_snapshot_of_a_timeout_that_has_just_begun(autojump_clock: MockC
         assert trio.current_time() - began == pytest.approx(schema.A.timeout)
 
 
+# ---- Ready-made schemas ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_disposal_whose_end_is_refused(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, is_closed: bool
+) -> None:
+    """It is logged, as the ``then=`` of any task is; not that a machine which has closed by then takes no state."""
+    async with trsm.open_machine(
+        Disposable, Disposal(), Disposable.Disposed.can_enter(lambda t: False), id="d"
+    ) as machine:
+        machine.add(Disposable.RegisterDisposal(trio.sleep, 1))
+        machine.add(Disposable.Disposing)
+        await trio.sleep(0.5 if is_closed else 2)
+        assert machine.is_inactive(Disposable.Disposed)
+    assert trio.current_time() == (1 if is_closed else 2)
+    told = [record.getMessage() for record in caplog.records if "Disposed was refused" in record.getMessage()]
+    assert len(told) == (not is_closed)
+
+
 # ---- What is told ---------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +237,46 @@ async def test_a_task_that_a_handler_has_started_names_the_call_after_the_schema
     source = other.last_transition.source
     assert source is not None
     assert source.called == ("A",)
+
+
+@pytest.mark.parametrize("hook", ["resolved", "transition_started", "committed", "transition_ended"])
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_what_a_tracer_does_to_another_machine_comes_from_where_the_transition_came_from(
+    hook: str, is_refused: bool
+) -> None:
+    """Not from a handler of the transition before it, and not from one that is still to be called."""
+    other = Engine(Plain)
+    sources: list[trsm.Source | None] = []
+
+    def tell(tracer: Tracer, machine: Observed, transition: Transition, *_: object) -> None:
+        if Plain.B in transition.called:
+            other.toggle(Plain.A)
+            sources.append(other.last_transition.source)
+
+    def begin(t: Transition) -> None:
+        engine.add(Plain.A)
+        engine.add(Plain.B)
+
+    def nothing(t: Transition) -> None:
+        pass
+
+    engine = Engine(
+        Plain,
+        Plain.Error.on_exit(begin),
+        Plain.A.on_enter(nothing),
+        Plain.B.can_enter(lambda t: not is_refused),
+        Plain.B.on_enter(lambda t: None),
+        Plain.Error.on_enter(lambda t: None),
+        tracers=[type("Tells", (Tracer,), {hook: tell})()],
+    )
+    engine.add_error(ValueError())
+    engine.remove(Plain.Error)
+    if is_refused and hook == "committed":
+        assert sources == []
+    else:
+        (source,) = sources
+        assert source is not None
+        assert (source.handler, source.role) == (begin.__qualname__, "on_exit")
 
 
 def test_a_toggle_that_was_made_before_is_told_by_its_name() -> None:

@@ -397,6 +397,17 @@ class Runner:
                 self._tracer_raised(tracer, error)
         self._phase, self._running = phase, running
 
+    def _tell_of(
+        self, hook: Callable[[Tracer, Observed, Transition, *Ts], None], transition: Transition, *args: *Ts
+    ) -> None:
+        """Tell every tracer of a transition. What one does to another machine then comes from where that came from."""
+        cause, source = get_cause(), transition.source
+        if cause is not source:  # but whoever was called last: in the transition before, perhaps
+            set_cause(source)
+        self._tell(self._tracers, hook, transition, *args)
+        if cause is not source:
+            set_cause(cause)
+
     def _tracer_raised(self, tracer: Tracer, error: BaseException) -> None:
         self._untrace(tracer)
         if isinstance(error, Exception):
@@ -550,7 +561,7 @@ class Runner:
                 if plan.moved & self._held:
                     self._committed(plan, transition)
                 if self._tracers:
-                    self._tell(self._tracers, Tracer.committed, transition)
+                    self._tell_of(Tracer.committed, transition)
                 for step in plan.finals:
                     function, place, handler = step
                     self._running = handler
@@ -741,7 +752,7 @@ class Runner:
     def _unresolved(self, plan: Plan, transition: Transition) -> Canceled:
         """Tell that the relations do not allow it."""
         if self._tracers:
-            self._tell(self._tracers, Tracer.resolved, transition, False)
+            self._tell_of(Tracer.resolved, transition, False)
         return self._canceled(plan, transition, None)
 
     def _ended(
@@ -758,7 +769,7 @@ class Runner:
         explain = partial(self._explained, self._definition, plan.request, plan.active, refusal)
         outcome = Canceled(machine=self, explain=explain, request=plan.request if refusal is None else None)
         if self._tracers:
-            self._tell(self._tracers, Tracer.transition_ended, transition, outcome)
+            self._tell_of(Tracer.transition_ended, transition, outcome)
         return outcome
 
     def _refused(self, refusal: Refusal, transition: Transition) -> None:
@@ -789,8 +800,8 @@ class Runner:
         bound = self._bound
         self._transition = transition
         if self._tracers and not transition.dry_run:
-            self._tell(self._tracers, Tracer.resolved, transition, True)
-            self._tell(self._tracers, Tracer.transition_started, transition)
+            self._tell_of(Tracer.resolved, transition, True)
+            self._tell_of(Tracer.transition_started, transition)
         if plan.negotiation:
             set_cause(transition if plan.noted else (transition, plan.negotiation[-1][2]))
             phase, self._phase = self._phase, READING
@@ -829,7 +840,7 @@ class Runner:
         if plan.moved & self._held:
             self._committed(plan, transition)
         if self._tracers:
-            self._tell(self._tracers, Tracer.committed, transition)
+            self._tell_of(Tracer.committed, transition)
         return self._call(plan.finals, plan, transition, bound, None, silent)
 
     def _call(
@@ -885,7 +896,7 @@ class Runner:
             self._finished(plan, transition, removal, bound)
         if self._tracers:
             for ended in (transition,) if removal is None else (transition, removal):
-                self._tell(self._tracers, Tracer.transition_ended, ended, EXECUTED)
+                self._tell_of(Tracer.transition_ended, ended, EXECUTED)
         return 0 if failure is None else failure.failed | failure.skipped
 
     def _raised(self, error: BaseException, transition: Transition, handler: Handler) -> None:
