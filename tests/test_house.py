@@ -180,6 +180,8 @@ def test_each_public_name_has_one_door() -> None:
     """Every public name is exported in one place, sorted, and nothing else public lies about."""
     assert trsm.__all__ == sorted(trsm.__all__, key=str)
     assert len(set(trsm.__all__)) == len(trsm.__all__)
+    assert set(trsm.__all__) <= set(dir(trsm))
+    assert not hasattr(trsm, "Unheard")
     for name in trsm.__all__:
         getattr(trsm, name)  # some come when they are asked for
     loose = {

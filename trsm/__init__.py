@@ -118,7 +118,7 @@ for _name in __all__:
         # What a traceback or a repr shows is the name to import.
         globals()[_name].__module__ = __name__
 
-if not typing.TYPE_CHECKING:  # which would let every name pass
+if not typing.TYPE_CHECKING:  # pragma: no branch - it would let every name pass, and is never true when this runs
 
     def __getattr__(name: str) -> object:
         if name not in _LATER:

@@ -192,7 +192,8 @@ class Performer(Engine):
     def _reason_of(self, number: int, transition: Transition) -> str:
         name = self._definition.relations.names[number]
         verb = "came" if self._active >> number & 1 else "left"
-        return f"{name} {verb} at tick {self._tick_at(number)} of machine {self.id!r}, by {transition!r}"
+        tick, id = self._tick_at(number), transition._journal.machine_id
+        return f"{name} {verb} at tick {tick} of machine {id!r}, by {transition!r}"
 
     def _end_scopes(self) -> None:
         """Cancel what is left when every state has been deactivated: scopes that wait for one to activate."""

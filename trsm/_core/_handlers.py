@@ -311,8 +311,8 @@ def table_of(definition: Definition, bound: tuple[object, ...]) -> Table:
       HandlerError, UnknownState: something that was bound does not fit; nothing has changed then.
     """
     shared = cast("dict[tuple[object, ...], Table]", definition.tables)
-    keys = [_shared_as(one) for one in bound]
-    key = None if None in keys else tuple(keys)
+    keys = tuple([_shared_as(one) for one in bound]) if bound else ()
+    key = None if None in keys else keys
     table = None if key is None else shared.get(key)
     if table is None:
         found = [(one, place) for place, this in enumerate(bound) for one in find(this)]

@@ -240,13 +240,13 @@ class Runner:
         return self._counts
 
     def _tick_at(self, number: int) -> int:
-        """Return the tick of one state, without counting all of them if little is to be counted."""
-        journal, counted = self._journal, self._counted
-        plans = () if journal is None else journal.plans[counted:]
-        if len(plans) > _FEW:
+        """Return the tick of a state that has moved, without counting all of them if little is to be counted."""
+        assert self._journal is not None  # it has moved
+        plans, counted = self._journal.plans, self._counted
+        if len(plans) - counted > _FEW:
             return self._ticks[number]
         tick = self._counts[number]
-        for plan in plans:
+        for plan in plans[counted:]:
             if plan.moved >> number & 1:
                 tick += 2 if number in plan.repeats else 1
         return tick
@@ -1045,7 +1045,7 @@ class Runner:
             return
         self._closing = True
         self._calls = {}  # mutations are canceled from now on
-        self._ticks_at_close = self.ticks
+        self._ticks_at_close = Ticks(self._definition, tuple(self._ticks))
         self._close_children()
         if self._firsts or self._queue or self._faults:
             self._drop_waiting(self._closing_reason())

@@ -240,7 +240,10 @@ class Transition:
 
     def __repr__(self) -> str:
         plan, names = self._plan, self._journal.definition.relations.names
-        signs = [f" +{names[number]}" for number in plan.entering]
-        signs += [f" -{names[number]}" for number in plan.leaving]
+        signs = ""
+        for number in plan.entering:
+            signs += f" +{names[number]}"
+        for number in plan.leaving:
+            signs += f" -{names[number]}"
         end = " (dry run)" if self.dry_run else ""
-        return f"<Transition {self.tick} {KIND_NAMES[plan.request.kind]}:{''.join(signs) or ' no change'}{end}>"
+        return f"<Transition {self.tick} {KIND_NAMES[plan.request.kind]}:{signs or ' no change'}{end}>"
