@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import operator
 from collections.abc import Awaitable, Callable, Mapping
 from threading import get_ident
 from typing import ClassVar, TypeVarTuple, cast
@@ -246,20 +247,30 @@ class Performer(Engine):
             deadline.drop()
 
     def _seconds_left(self) -> dict[int, float | None]:
-        # No more than the whole timeout: 3.3 + 0.1 - 3.3 is more than 0.1, and a deadline may be of a schema before.
-        deadlines, timeouts, now = self._deadlines or {}, self._definition.timeouts, trio.current_time()
-        return {
-            number: min(timeouts[number][0], max(0.0, deadlines[number].at - now)) if number in deadlines else None
-            for number in members(self._active & self._definition.timed)
+        timeouts, now, deadlines = self._definition.timeouts, trio.current_time(), self._deadlines or {}
+        # In the order in which they ring: what is left does not tell it of those that end together, or are due. And no
+        # more than the whole timeout: 3.3 + 0.1 - 3.3 is more than 0.1, and a deadline may be of a schema before.
+        left: dict[int, float | None] = {
+            number: min(timeouts[number][0], max(0.0, deadline.at - now))
+            for number, deadline in sorted(deadlines.items(), key=operator.itemgetter(1))
         }
+        for number in members(self._active & self._definition.timed):
+            left.setdefault(number, None)
+        return left
 
-    def _reopened(self, plan: Plan, transition: Transition, left: Mapping[int, float | None]) -> None:
+    def _reopened(self, plan: Plan, transition: Transition) -> None:
         self._start_tasks(plan, transition, self._bound)
-        for number in plan.entering:
-            if self._definition.timed >> number & 1:
-                seconds = left.get(number, self._definition.timeouts[number][0])
-                if seconds is not None:
-                    self._start_deadline(number, seconds)
+
+    def _time_restored(self, left: Mapping[int, float | None]) -> None:
+        definition = self._definition
+        whole = {
+            number: definition.timeouts[number][0]
+            for number in definition.relations.in_order(self._active & definition.timed)
+            if number not in left
+        }
+        for number, seconds in (*left.items(), *whole.items()):
+            if seconds is not None:
+                self._start_deadline(number, seconds)
 
     def _timed_out(self, state: State[..., object]) -> None:
         """Deactivate a state whose timeout is over, and add what is declared to come then.

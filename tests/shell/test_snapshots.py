@@ -249,6 +249,44 @@ async def test_a_timeout_that_was_refused_is_not_tried_again(autojump_clock: Moc
         assert machine.remove(Job.Waiting)
 
 
+class Tied(Schema):
+    Late = State(remove="Done")
+    Slow = State(timeout=10, on_timeout=Late)
+    Quick = State(timeout=10, on_timeout="Done")
+    Done = State(remove=Late)
+    ErrValue = ErrorState(catches=ValueError, timeout=10, on_timeout=Late)
+
+
+@Tied.Error.on_enter
+def taken_note_of(t: Transition) -> None:
+    pass
+
+
+@pytest.mark.parametrize("again", [0, 1, 2])
+@pytest.mark.parametrize("slow", [Tied.Slow, Tied.ErrValue])
+@pytest.mark.parametrize("is_slow_first", [True, False])
+async def test_timeouts_that_end_together(
+    autojump_clock: MockClock, is_slow_first: bool, slow: State[..., object], again: int
+) -> None:
+    """They end in the order in which they began, of error states too, however often the machine was restored."""
+    snapshot: dict[str, object] | None = None
+    for life in range(again + 1):
+        async with trsm.open_machine(Tied, taken_note_of, snapshot=snapshot) as machine:
+            if not life:
+                for state in (slow, Tied.Quick) if is_slow_first else (Tied.Quick, slow):
+                    if state is Tied.ErrValue:
+                        machine.add_error(ValueError())
+                    else:
+                        machine.add(state)
+            if life < again:
+                snapshot = json.loads(json.dumps(machine.snapshot()))
+                continue
+            await trio.sleep(11)
+            last, before = (Tied.Done, Tied.Late) if is_slow_first else (Tied.Late, Tied.Done)
+            assert last in machine  # each puts out the other: the last to come stays
+            assert machine.tick(before) == 2
+
+
 async def test_a_snapshot_of_an_engine_has_whole_timeouts(autojump_clock: MockClock) -> None:
     """An engine has no clock: the time starts with the machine that is restored."""
     engine = Engine(Job)
