@@ -538,6 +538,35 @@ def test_args_classes_whose_fields_cannot_be_told() -> None:
         engine.snapshot()
 
 
+@pytest.mark.parametrize("library", ["attrs", "dataclasses"])
+def test_a_field_that_is_no_argument_comes_back_or_is_refused(library: str) -> None:
+    """What the class makes of its arguments is made again; what was set since then would be lost, and is refused."""
+    if library == "attrs":
+
+        @attrs.define
+        class Wait:
+            seconds: int
+            left: int = attrs.field(init=False, default=9)
+            unset: int = attrs.field(init=False)
+
+    else:
+
+        @dataclasses.dataclass
+        class Wait:  # type: ignore[no-redef]
+            seconds: int
+            left: int = dataclasses.field(init=False, default=9)
+            unset: int = dataclasses.field(init=False)
+
+    X = Schema.define("X", {"Foo": State(args=Wait)})
+    engine = Engine(X)
+    engine.add(cast("Callable[[int], trsm.Call[Wait]]", X["Foo"])(3))
+    assert engine.snapshot()["args"] == {"Foo": {"seconds": 3}}
+    engine.last_transition.args_of(X["Foo"]).left = 77  # type: ignore[attr-defined]
+    message = r"left, which is no argument \(init=False\), was 77, and would be 9: make it an argument, or work it out"
+    with pytest.raises(SnapshotError, match=message):
+        engine.snapshot()
+
+
 def test_arguments_that_do_not_come_back_from_their_fields() -> None:
     """A converter that changes what it is given twice, and a class that does not take its own fields."""
 

@@ -120,7 +120,8 @@ def _fields(state: State[..., object], instance: object) -> dict[str, object]:
     """Return the fields of an args instance, made sure that another like it can be made of them."""
     fields = _read_fields(state, instance)
     try:
-        again = _read_fields(state, state(**fields).args)
+        made = state(**fields).args
+        again = _read_fields(state, made)
     except SnapshotError:
         raise
     except Exception as error:
@@ -131,7 +132,25 @@ def _fields(state: State[..., object], instance: object) -> dict[str, object]:
             f"the arguments of {state} do not come back from their fields: {changed} was {fields[changed]!r}, and "
             f"would be {again.get(changed)!r}"
         )
+    for name in _made_fields(type(instance)):
+        was, would_be = getattr(instance, name, _MISSING), getattr(made, name, _MISSING)
+        if was is not would_be and was != would_be:
+            raise SnapshotError(
+                f"the arguments of {state} do not come back from their fields: {name}, which is no argument "
+                f"(init=False), was {was!r}, and would be {would_be!r}: make it an argument, or work it out from those"
+            )
     return fields
+
+
+_MISSING = object()
+
+
+def _made_fields(kind: type) -> list[str]:
+    """Return the fields of an args class that are no arguments of it, but made by it."""
+    import dataclasses
+
+    fields = attrs.fields(kind) if attrs.has(kind) else dataclasses.fields(kind)
+    return [field.name for field in fields if not field.init]
 
 
 def _read_fields(state: State[..., object], instance: object) -> dict[str, object]:
