@@ -311,6 +311,8 @@ async def test_disposal_is_shielded(autojump_clock: MockClock, how: str) -> None
             await trio.sleep(1)
             if how == "removed":
                 machine.remove(Disposable.Disposing)
+                refused = machine.add(Disposable.RegisterDisposal(note, log, "too late"))
+                assert refused.reason.endswith("can_enter of RegisterDisposal (Disposal.may_register) refused.")
                 await trio.sleep(5)
                 assert machine.is_active(Disposable.Disposed)
             elif how == "closed":
@@ -318,6 +320,14 @@ async def test_disposal_is_shielded(autojump_clock: MockClock, how: str) -> None
             else:
                 scope.cancel()
     assert log == ["first"]
+
+
+def test_a_registration_without_a_cleanup_says_what_to_write() -> None:
+    """And that can be written."""
+    engine = trsm.Engine(Disposable)
+    with pytest.raises(trsm.MutationError, match=r"write Disposable.RegisterDisposal\(function=…\)"):
+        engine.add(Disposable.RegisterDisposal)  # type: ignore[arg-type]
+    assert Disposable.RegisterDisposal(function=trio.sleep).args.function is trio.sleep  # type: ignore[call-arg]
 
 
 async def test_machine_closes_before_disposal(autojump_clock: MockClock) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import cast
 from weakref import WeakKeyDictionary
 
@@ -424,6 +424,8 @@ def _paired(
         mapping = cast("Mapping[AnyState, AnyState]", states)
         heres, theres = _own(source, mapping), _own(target, mapping.values())
     else:
+        if to is not None and any(isinstance(some, Set) for some in (states, to)):
+            raise MutationError("pipe(…): a set has no order, and states lead in turn: write lists, or one mapping")
         heres = _own(source, _several(states))
         theres = [target.schema[here.name] for here in heres] if to is None else _own(target, _several(to))
     if len(heres) != len(theres):

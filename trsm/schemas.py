@@ -12,7 +12,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import trio
 
@@ -195,7 +195,7 @@ class Cleanup:
 
     __slots__ = ("args", "function")
 
-    def __init__(self, function: AsyncFunction, /, *args: object) -> None:
+    def __init__(self, function: AsyncFunction, *args: object) -> None:
         """Take a cleanup.
 
         Raises:
@@ -220,7 +220,8 @@ class Disposable(Schema):
     machine closes is cleaned up then, in its place among what was deferred.
 
     ``RegisterDisposal(function, *args)`` registers an async function, ``Disposing`` runs all of them, the last first,
-    and ``Disposed`` (latched) says that it is done.
+    and ``Disposed`` (latched) says that it is done. A machine that was opened without a `Disposal` keeps nobody's
+    cleanups: these are states like any others then.
 
     Example::
 
@@ -290,6 +291,12 @@ class Disposal:
             raise ValueError(f"timeout={timeout!r}: write a positive number of seconds")
         self._timeout = timeout
         self._registered: WeakKeyDictionary[Machine, list[_Registered]] = WeakKeyDictionary()
+        self._disposing: WeakSet[Machine] = WeakSet()
+
+    @Disposable.RegisterDisposal.can_enter
+    def may_register(self, t: Transition) -> bool:
+        """Refuse what would come too late; ``Disposing`` itself may have left while it was done."""
+        return t.machine not in self._disposing
 
     @Disposable.RegisterDisposal.on_enter
     def register(self, t: Transition) -> None:
@@ -302,6 +309,7 @@ class Disposal:
     async def dispose(self, t: Transition) -> None:
         """Run what is registered."""
         machine = t.machine
+        self._disposing.add(machine)
         waiting = self._registered.pop(machine, [])
         errors: list[BaseException] = []
         late: list[str] = []

@@ -641,6 +641,9 @@ async def test_bad_arguments() -> None:
         refused(MutationError, "2 states cannot be piped to 1", source, [Source.Ready, Source.Busy], target, Target.Go)
         refused(MutationError, "Ready is piped twice", source, [Source.Ready, Source.Ready], target)
         refused(MutationError, "a mapping says where", source, {Source.Ready: Target.Go}, target, Target.Go)
+        two, as_many = [Source.Ready, Source.Busy], [Target.Go, Target.Gone]
+        for states, to in ((set(two), as_many), (two, frozenset(as_many))):
+            refused(MutationError, "a set has no order.*write lists, or one mapping", source, states, target, to)
         refused(MutationError, "5", source, [5], target)
         assert source.add(Source.Ready).executed
         assert target.active_states == ()
