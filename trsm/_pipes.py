@@ -378,6 +378,8 @@ def pipe(
         machine._check_thread("pipe", instead="trio.from_thread.run_sync(trsm.pipe, …)")
         if machine._closing:
             raise MutationError(f"pipe(…): {machine._closing_reason()}, and carries nothing any more")
+    if not isinstance(sync, bool):
+        raise TypeError(f"pipe(…, sync={sync!r}): {sync!r} is no bool: write sync=True or sync=False")
     pairs = _paired(source, states, target, to)
     for here, there in pairs.items():
         missing = [] if there.args is None or there.args is here.args else missing_arguments(there.args)
@@ -398,9 +400,9 @@ def pipe(
 
 
 def _several(states: object) -> list[AnyState]:
-    if isinstance(states, State):
-        return [cast("AnyState", states)]
-    if isinstance(states, str) or not isinstance(states, Iterable):
+    if isinstance(states, (State, str)):
+        return [cast("AnyState", states)]  # a name is refused as one of several would be, and told what to write
+    if not isinstance(states, Iterable):
         raise TypeError(f"pipe(…, {states!r}): pass a state, several, or a mapping of states to states")
     return list(cast("Iterable[AnyState]", states))
 

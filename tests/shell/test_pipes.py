@@ -622,8 +622,14 @@ async def test_bad_arguments() -> None:
 
         refused(TypeError, r"pipe\(source=None\): pass a machine", None, Source.Ready, target)
         refused(TypeError, r"pipe\(target=<Engine .*pass a machine", source, Source.Ready, trsm.Engine(Target))
-        refused(TypeError, r"pipe\(…, 'Ready'\): pass a state, several, or a mapping", source, "Ready", target)
+        a_name = "pipe: 'Ready' is a name, and a state is due: write Source.Ready"
+        for name in ("Ready", ["Ready"], {"Ready": Target.Go}):
+            refused(MutationError, a_name, source, name, target)
+        refused(MutationError, "'Go' is a name, and a state is due: write Target.Go", source, Source.Ready, target, "Go")
+        refused(TypeError, r"pipe\(…, 5\): pass a state, several, or a mapping", source, 5, target)
         refused(TypeError, r"pipe\(…, 5\)", source, Source.Ready, target, 5)
+        with pytest.raises(TypeError, match=r"pipe\(…, sync='no'\): 'no' is no bool: write sync=True or sync=False"):
+            trsm.pipe(source, Source.Ready, target, sync="no")  # type: ignore[arg-type]
         refused(UnknownState, "Go", source, Target.Go, target)
         refused(UnknownState, "Busy", source, Source.Ready, target, Source.Busy)
         refused(UnknownState, "Target has no state 'Failing'", source, Source.Failing, target)
