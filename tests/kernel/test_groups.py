@@ -179,6 +179,11 @@ def test_states_are_found_by_their_tags() -> None:
         Link.tagged()
     with pytest.raises(SchemaError, match=r"tags=\[3\]: 3 is no tag"):
         State(tags=[3])
+    for declare in (State, State().extend, State().replace):
+        with pytest.raises(SchemaError, match=r"tags=3: write a word, or several"):
+            declare(tags=3)
+    with pytest.raises(SchemaError, match=r"tags=None: write a word, or several"):
+        State(tags=None)
     with pytest.raises(SchemaError, match="'' is no tag"):
         State(tags="")
 

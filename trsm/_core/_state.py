@@ -147,8 +147,8 @@ class State(Generic[P, A_co]):
 
     Raises:
       SchemaError: a relation holds something that is neither a state nor a name; ``args`` cannot be called; a flag is
-        no bool; ``timeout`` is no positive number. All else that can be wrong with a state is found when its class
-        is made.
+        no bool; ``tags`` are no words; ``timeout`` is no positive number. All else that can be wrong with a state is
+        found when its class is made.
 
     Example::
 
@@ -595,6 +595,8 @@ def _flag(name: str, given: bool | None, present: bool) -> bool:
 
 
 def _tags(tags: str | Iterable[str]) -> tuple[str, ...]:
+    if not isinstance(tags, Iterable):
+        raise SchemaError(f"tags={tags!r}: write a word, or several")
     several = (tags,) if isinstance(tags, str) else tuple(tags)
     for tag in several:
         if not isinstance(tag, str) or not tag:
