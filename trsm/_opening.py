@@ -66,7 +66,7 @@ def open_machine(
       TypeError: ``schema`` is no schema, ``parent`` no machine, ``id`` no string, ``tracers`` are none, or ``tags`` or
         ``log_args`` no words.
       HandlerError, UnknownState: a handler does not fit.
-      ValueError: a limit is not positive.
+      ValueError: a limit is not positive, or ``queue_limit`` or ``drain_limit`` is no whole number.
       SnapshotError: on entering, ``snapshot`` is none, or not one of this schema; the message names the field.
       MachineClosed: the parent is closing or closed.
       WrongThread: the parent belongs to another thread.

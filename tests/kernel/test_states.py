@@ -463,6 +463,15 @@ def test_a_limit_that_is_no_positive_number_is_refused(name: str, value: object)
         Engine(Race, **{name: value})
 
 
+@pytest.mark.parametrize("name", ["queue_limit", "drain_limit"])
+@pytest.mark.parametrize("value", [1.5, 3.0, math.inf])
+def test_a_limit_of_what_is_counted_is_a_whole_number(name: str, value: float) -> None:
+    """Seconds are not, and may be as many as there are."""
+    with pytest.raises(ValueError, match=f"{name}={value!r}: write a whole number"):
+        Engine(Race, **{name: value})
+    Engine(Race, handler_budget=value)
+
+
 def test_limits_are_taken() -> None:
     """Whole numbers, fractions of a second, and infinity."""
     limits = checked_limits(1, 2, 0.5)

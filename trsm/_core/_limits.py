@@ -21,11 +21,13 @@ def checked_limits(queue_limit: int, drain_limit: int, handler_budget: float) ->
     """Return the limits, if they are such.
 
     Raises:
-      ValueError: one is not a positive number.
+      ValueError: one is not a positive number, or one that is counted is no whole number.
     """
     for name, value in (("queue_limit", queue_limit), ("drain_limit", drain_limit), ("handler_budget", handler_budget)):
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
             raise ValueError(f"{name}={value!r}: write a positive number")
+        if not isinstance(value, int) and name != "handler_budget":
+            raise ValueError(f"{name}={value!r}: write a whole number")
     return Limits(queue_limit, drain_limit, handler_budget)
 
 
