@@ -214,6 +214,18 @@ def test_first_is_as_good_as_nothing_where_nothing_waits() -> None:
     assert engine.active_states == (Lamp.B,)
 
 
+def test_first_that_is_no_bool_is_refused_where_a_mutation_has_to_wait() -> None:
+    """Nothing is queued then; a mutation that runs at once does not look at it."""
+
+    def act(engine: Engine) -> None:
+        engine.add(Lamp.A, first=False)
+        with pytest.raises(MutationError, match="first=3 is no bool: write first=True, or leave it out"):
+            engine.add(Lamp.C, first=3)  # type: ignore[arg-type]
+        engine.add(Lamp.B, first=True)
+
+    assert Script(act).run() == ["+B", "+A"]
+
+
 def test_first_made_in_a_queued_mutation_runs_before_the_rest_of_the_queue() -> None:
     """The queue is looked at anew after each mutation."""
 

@@ -21,7 +21,7 @@ import attrs
 
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
-from trsm._core._errors import HandlerError, NotSettled, QueueFull, WrongThread, listed
+from trsm._core._errors import HandlerError, MutationError, NotSettled, QueueFull, WrongThread, listed
 from trsm._core._handlers import Table, table_of
 from trsm._core._journal import Journal, count
 from trsm._core._limits import Limits
@@ -418,6 +418,8 @@ class Runner:
         return f"machine {self.id!r} is {'closed' if self.closed else 'closing'}"
 
     def _enqueue(self, mutation: Mutation, first: bool) -> Queued:
+        if first and first is not True:  # here only, where it matters: a mutation that runs at once need not look
+            raise MutationError(f"first={first!r} is no bool: write first=True, or leave it out")
         queue, firsts = self._queue, self._firsts
         if queue is None or firsts is None:
             queue, firsts = self._queue, self._firsts = deque(), deque()
