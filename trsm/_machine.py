@@ -6,12 +6,12 @@ import contextvars
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from threading import get_ident
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast, get_args
+from typing import Any, ClassVar, TypeAlias, TypeVar, TypeVarTuple, cast, get_args
 
 import attrs
 import trio
 
-from trsm._core._bits import members, union
+from trsm._core._bits import lowest, members, renumbered
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
 from trsm._core._logging import logged
@@ -19,7 +19,7 @@ from trsm._core._mutation import Canceled, Executed, Queued, Result
 from trsm._core._plan import Plan
 from trsm._core._runner import IDLE, READING
 from trsm._core._schema import Schema, SchemaMeta
-from trsm._core._source import CAUSE, Source, current_source
+from trsm._core._source import CAUSE, Source, current_source, get_cause, set_cause
 from trsm._core._state import State, is_async
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Tracer, checked_tracers
@@ -44,6 +44,8 @@ from trsm._waiters import (
 )
 
 T = TypeVar("T")
+U = TypeVar("U")
+Ts = TypeVarTuple("Ts")
 Looking = Condition[Any]
 Observing: TypeAlias = "Condition[Any] | OfQueue[Any] | Stream[Any]"
 
@@ -113,6 +115,7 @@ class Machine(Performer):
         "_errors",
         "_final",
         "_is_joined",
+        "_looked_at",
         "_parent",
         "_subscriptions",
         "_watchers",
@@ -154,7 +157,8 @@ class Machine(Performer):
             machine._timers = parent._timers
         else:
             machine._timers = Timers(nursery, context)
-        machine._watched = machine._definition.timed
+        machine._watched = machine._held = machine._definition.timed
+        machine._looked_at = 0
         machine._children = None
         machine._deferred = None
         machine._errors = None
@@ -186,6 +190,8 @@ class Machine(Performer):
     _is_joined: bool
     """Whether body and tasks have ended and cleanups have run."""
     _subscriptions: Subscriptions | None
+    _looked_at: int
+    """States that somebody looks at who has subscribed."""
     _watchers: bool
     """Whether anybody looks after every transition."""
 
@@ -257,37 +263,26 @@ class Machine(Performer):
         if self._subscriptions is not None:
             self._look(self._subscriptions, plan, transition, removal)
 
-    def _is_watched(self, number: int) -> bool:
-        subscriptions = self._subscriptions
-        return (
-            self._watchers
-            or (subscriptions is not None and number in subscriptions.tables)
-            or Performer._is_watched(self, number)
-        )
-
     def _subscription_changed(self, key: int, is_present: bool) -> None:
         if key >= 0:
-            if is_present:
-                self._watched |= 1 << key
-            elif not self._is_watched(key):
-                self._watched &= ~(1 << key)
+            self._looked_at ^= 1 << key
+            if not self._watchers:
+                self._watched = self._looked_at | self._held
         elif key == ANY:
             self._watchers = is_present
             self._watch_anew()
         elif key == QUEUE:
             self._is_settling_watched = is_present
 
+    def _watch_anew(self) -> None:
+        self._watched = -1 if self._watchers else self._looked_at | self._held
+
     def _renumber(self, places: list[int], before: type[Schema]) -> None:
         super()._renumber(places, before)
         if self._subscriptions is not None:
             self._subscriptions.renumber(places)
+        self._looked_at = renumbered(self._looked_at, places)
         self._watch_anew()
-
-    def _watch_anew(self) -> None:
-        """Work out which states somebody looks at."""
-        self._watched = (
-            -1 if self._watchers else union(1 << n for n in range(len(self._definition.states)) if self._is_watched(n))
-        )
 
     def _look(
         self,
@@ -302,19 +297,25 @@ class Machine(Performer):
         if not observers:
             return
         ended: list[Any] = []  # only waiters end so
-        cause, phase, running = CAUSE.get(), self._phase, self._running
-        CAUSE.set(transition.source)  # predicates may look, and not change this machine; they may change others
-        self._phase, self._running = READING, None
         for observer in observers:
             try:
                 if observer._observe(transition, removal):
                     ended.append(observer)
             except BaseException as error:
                 self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
-        self._phase, self._running = phase, running
-        CAUSE.set(cause)
         if ended:
             self._wake(ended)
+
+    def _ask(self, predicate: Callable[[*Ts], U], source: Source | None, *args: *Ts) -> U:
+        """Ask a predicate, which may look, and not change this machine; it may change others."""
+        cause, phase, running = get_cause(), self._phase, self._running
+        set_cause(source)
+        self._phase, self._running = READING, None
+        try:
+            return predicate(*args)
+        finally:
+            self._phase, self._running = phase, running
+            set_cause(cause)
 
     def _wake(self, ended: Iterable[Waiter[object]]) -> None:
         """Wake those who wait for these, and tell tracers."""
@@ -323,10 +324,15 @@ class Machine(Performer):
             for waiter in ended:
                 self._announce(Tracer.waiter_ended, waiter)
 
-    def _subscribe(self, observer: Observing, keys: Iterable[int]) -> None:
+    def _subscribers(self) -> Subscriptions:
+        """Return who looks at what; made when somebody first does."""
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._subscription_changed)
-        observer._refs = self._subscriptions.add(observer, keys)
+        return self._subscriptions
+
+    def _subscribe(self, observer: Observing, keys: Iterable[int]) -> None:
+        subscriptions = self._subscribers()
+        observer._refs = tuple([subscriptions.add(observer, key) for key in keys])
         if self._tracers:
             self._announce(Tracer.waiter_subscribed, observer)
 
@@ -337,15 +343,31 @@ class Machine(Performer):
         elif self._is_closed:
             waiter.fail(self._closed_error())
         else:
-            mask = waiter._mask
-            if not mask:
-                keys: Iterable[int] = (ANY,)
-            elif mask & (mask - 1):
-                keys = members(mask)
-            else:
-                keys = (mask.bit_length() - 1,)
-            self._subscribe(waiter, keys)
+            self._subscribe(waiter, members(waiter._mask) if waiter._mask else (ANY,))
         return waiter
+
+    def _awaited(self, waiter: Condition[T], missing: int, value: T | None) -> Waiter[T]:
+        """As `_condition`, for one that cannot end before each of the states that are `missing` has come, or gone.
+
+        So it need look only when one of them moves, whichever; and then at another, if that was not enough. SAT solvers
+        watch literals so (Moskewicz and others, *Chaff*, DAC 2001).
+        """
+        if value is not None or self._is_closed:
+            return self._condition(waiter, value)
+        subscriptions = self._subscriptions
+        if subscriptions is None:
+            subscriptions = self._subscribers()
+        waiter._refs = (subscriptions.add(waiter, lowest(missing)),)
+        if self._tracers:
+            self._announce(Tracer.waiter_subscribed, waiter)
+        return waiter
+
+    def _still_missing(self, waiter: Looking, missing: int) -> None:
+        """Let a waiter look at a state that is still missing, if the one that it looked at is not."""
+        (watched,) = waiter._refs
+        if not missing >> watched.key & 1:
+            watched.drop()
+            waiter._refs = (self._subscribers().add(waiter, lowest(missing)),)
 
     def _now(self) -> Ticks:
         """The ticks that conditions are judged by when a waiter is made."""
@@ -398,8 +420,8 @@ class Machine(Performer):
             waiter = Condition(_fit, self, mask, (where, args), since=self._tick)
             return self._condition(waiter, None)
         waiter = Condition(_are_active, self, mask)
-        active = self._holding() if self._is_closed else self._active
-        return self._condition(waiter, self._youngest(mask) if active & mask == mask else None)
+        missing = mask & ~(self._holding() if self._is_closed else self._active)
+        return self._awaited(waiter, missing, None if missing else self._youngest(mask))
 
     def when_not(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until none of these states is active, as seen after a transition.
@@ -409,7 +431,8 @@ class Machine(Performer):
         mask = self._mask(states, "when_not")
         self._check_thread("when_not")
         waiter: Condition[Transition] = Condition(_are_inactive, self, mask)
-        return self._condition(waiter, None if self._holding() & mask else self.last_transition)
+        missing = mask & self._holding()
+        return self._awaited(waiter, missing, None if missing else self.last_transition)
 
     def when_any(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until at least one of these states is active, as seen after a transition; else as `when_not`."""
@@ -481,17 +504,12 @@ class Machine(Performer):
         _check_predicate(query, f"when_query({query!r})", "the ticks")
         self._check_thread("when_query")
         waiter: Condition[Transition] = Condition(_is_true, self, more=query)
-        cause, phase, running = CAUSE.get(), self._phase, self._running
-        CAUSE.set(current_source())
-        self._phase, self._running = READING, None
         try:
-            is_true = query(self._now())
+            is_true = self._ask(query, current_source(), self._now())
         except Exception as error:
             waiter.fail(error)
             return waiter
         finally:
-            self._phase, self._running = phase, running
-            CAUSE.set(cause)
             self._catch_up()
         return self._condition(waiter, self.last_transition if is_true else None)
 
@@ -922,21 +940,25 @@ class Machine(Performer):
 
 
 def _are_active(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    mask = waiter._mask
-    return transition if waiter._machine._active & mask == mask else None
+    missing = waiter._mask & ~waiter._machine._active
+    if missing:
+        waiter._machine._still_missing(waiter, missing)
+        return None
+    return transition
 
 
 def _fit(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    where, args = waiter._more
     mask = waiter._mask
-    if waiter._machine._active & mask != mask or not _fits(transition, mask, args):
+    if waiter._machine._active & mask != mask:
         return None
-    return transition if where is None or where(transition) else None
+    return transition if waiter._machine._ask(_fits, transition.source, transition, mask, *waiter._more) else None
 
 
 def _are_inactive(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
     mask = waiter._mask
-    if waiter._machine._active & mask:
+    missing = mask & waiter._machine._active
+    if missing:
+        waiter._machine._still_missing(waiter, missing)
         return None
     return transition if removal is None or not transition._plan.target & mask else removal
 
@@ -962,7 +984,8 @@ def _enters(waiter: Looking, transition: CoreTransition, removal: CoreTransition
 
 
 def _is_true(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    if not transition._plan.moved or not waiter._more(waiter._machine.ticks):
+    machine = waiter._machine
+    if not transition._plan.moved or not machine._ask(waiter._more, transition.source, machine.ticks):
         return None
     return transition if removal is None else removal
 
@@ -978,8 +1001,10 @@ def _is_never(waiter: Looking, transition: CoreTransition, removal: CoreTransiti
 _MISSING = object()
 
 
-def _fits(transition: CoreTransition, mask: int, args: dict[str, object]) -> bool:
-    """Return whether a transition carries these values, as free keywords or as fields of the called states' args."""
+def _fits(
+    transition: CoreTransition, mask: int, where: Callable[[Transition], bool] | None, args: dict[str, object]
+) -> bool:
+    """Return whether a transition carries these values, as free keywords or as fields of the states' args, and fits."""
     plan = transition._plan
     states = [transition._definition.states[number] for number in members(mask & plan.touched)]
     instances = [transition.args_of(state) for state in states if state.args is not None]
@@ -987,7 +1012,7 @@ def _fits(transition: CoreTransition, mask: int, args: dict[str, object]) -> boo
         values = [transition.args.get(name, _MISSING), *(getattr(instance, name, _MISSING) for instance in instances)]
         if not any(value is not _MISSING and value == wanted for value in values):
             return False
-    return True
+    return where is None or bool(where(cast("Transition", transition)))
 
 
 def _check_predicate(predicate: object, written: str, what: str) -> None:

@@ -18,6 +18,9 @@ from trsm._core._ticks import Ticks
 from trsm._core._transition import Transition
 from trsm._protection import protect
 
+current_task, reschedule = trio.lowlevel.current_task, trio.lowlevel.reschedule
+wait_task_rescheduled = trio.lowlevel.wait_task_rescheduled
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
@@ -29,6 +32,7 @@ CLOSED = -2
 """The key of those who wait for the machine to close."""
 QUEUE = -3
 """The key of those who wait for the queue to run empty, or for their turn in it."""
+CLOSE = Kind.CLOSE
 PIPES = -10
 """The key of those who tell pipes that the machine closes; they look at nothing."""
 
@@ -74,18 +78,15 @@ class Waiter(Generic[T_co]):
         return self._is_done
 
     def __await__(self) -> Generator[object, None, T_co]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T_co:
         if get_ident() != self._thread:
             _check_thread(self._thread, "a waiter")
         if self._is_done:
-            await trio.lowlevel.checkpoint()
+            yield from trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 - that is what it is
         else:
             tasks = self._tasks
             if tasks is None:
                 tasks = self._tasks = []
-            task = trio.lowlevel.current_task()
+            task = current_task()
             tasks.append(task)
 
             def abort(_: object) -> trio.lowlevel.Abort:
@@ -93,7 +94,7 @@ class Waiter(Generic[T_co]):
                 return trio.lowlevel.Abort.SUCCEEDED
 
             try:
-                await trio.lowlevel.wait_task_rescheduled(abort)
+                yield from wait_task_rescheduled(abort).__await__()
             except BaseException:
                 del self  # or the traceback keeps it subscribed for as long as the exception is handled
                 raise
@@ -121,7 +122,7 @@ class Waiter(Generic[T_co]):
         self._value = value
         self._error = error
         for subscription in self._refs:
-            subscription.drop()
+            subscription.table.drop(subscription)
         self._refs = ()
 
 
@@ -155,9 +156,11 @@ def wake(ended: Iterable[Waiter[object]]) -> None:
                 done.append(composite)
                 _rise(composite, levels)
     for waiter in done:
-        tasks, waiter._tasks = waiter._tasks, None
-        for task in tasks or ():
-            trio.lowlevel.reschedule(task)
+        tasks = waiter._tasks
+        if tasks is not None:
+            waiter._tasks = None
+            for task in tasks:
+                reschedule(task)
 
 
 def _rise(waiter: Waiter[object], levels: dict[int, dict[_Composite[object], None]]) -> None:
@@ -340,7 +343,10 @@ class Condition(Waiter[T_co]):
         more: Any = None,
         since: int = -1,
     ) -> None:
-        super().__init__()
+        self._is_done = False  # what `Waiter.__init__` does, without the call: it would be a third of the cost
+        self._thread = get_ident()
+        self._tasks = self._above = None
+        self._refs = ()
         self._look = look
         self._machine = machine
         """Whose it is; None if `look` looks at none."""
@@ -353,7 +359,7 @@ class Condition(Waiter[T_co]):
 
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Look after a transition; return whether it has ended. An exception of a predicate ends it too."""
-        if transition.tick <= self._since:
+        if self._since >= 0 and transition.tick <= self._since:
             return False
         try:
             value = self._look(self, transition, removal)
@@ -450,20 +456,17 @@ class Subscriptions:
     def __len__(self) -> int:
         return sum(len(table) for table in list(self.tables.values()))
 
-    def add(self, observer: Observer, keys: Iterable[int]) -> tuple[Subscription, ...]:
-        """Subscribe an observer under each key."""
-        added: tuple[Subscription, ...] = ()
-        for key in keys:
-            subscription = Subscription(observer, _gone)
-            subscription.table = self
-            subscription.key = key
-            added += (subscription,)
-            if key not in self.tables:
-                self.tables[key] = {subscription: None}
-                self.changed(key, True)
-            else:
-                self.tables[key][subscription] = None
-        return added
+    def add(self, observer: Observer, key: int) -> Subscription:
+        """Subscribe an observer under a key."""
+        subscription = Subscription(observer, _gone)
+        subscription.table = self
+        subscription.key = key
+        if key not in self.tables:
+            self.tables[key] = {subscription: None}
+            self.changed(key, True)
+        else:
+            self.tables[key][subscription] = None
+        return subscription
 
     def drop(self, subscription: Subscription) -> None:
         """Unsubscribe. Doing so twice is fine."""
@@ -489,17 +492,19 @@ class Subscriptions:
 
     def of(self, keys: Iterable[int]) -> list[Observer]:
         """Return the observers under these keys, each once."""
-        found: dict[int, Observer] = {}
+        found: list[Observer] = []
+        walked = 0
         for key in keys:
             table = self.tables.get(key)
             if table is not None:
+                walked += 1
                 for subscription in list(table):
                     observer = subscription()
                     if observer is not None:
-                        found[id(observer)] = observer
+                        found.append(observer)
                     else:
                         self.drop(subscription)
-        return list(found.values())
+        return found if walked < 2 else list({id(observer): observer for observer in found}.values())
 
 
 # ---- Streams --------------------------------------------------------------------------------------------------------
@@ -543,7 +548,7 @@ class Stream(Generic[T_co]):
         if self._is_parked:
             assert self._task is not None  # who is parked is in a step
             self._is_parked = False
-            trio.lowlevel.reschedule(self._task)
+            reschedule(self._task)
 
     def __aiter__(self) -> Self:
         return self
@@ -553,13 +558,13 @@ class Stream(Generic[T_co]):
         _check_thread(self._thread, f"a {name}()")
         if self._task is not None:
             raise trio.BusyResourceError(f"another task is waiting on this {name}(): make one for each task")
-        self._task = trio.lowlevel.current_task()
+        self._task = current_task()
         try:
             if self._has_item() or self._is_over:
                 await trio.lowlevel.checkpoint()
             else:
                 self._is_parked = True
-                await trio.lowlevel.wait_task_rescheduled(self._abort)
+                await wait_task_rescheduled(self._abort)
         finally:
             self._task = None
         return self._item()
@@ -593,7 +598,7 @@ class Watch(Stream[Ticks]):
 
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """Note that ticks have moved."""
-        if transition._plan.moved and transition._plan.request.kind is not Kind.CLOSE:
+        if not self._is_fresh and transition._plan.moved and transition._plan.request.kind is not CLOSE:
             self._is_fresh = True
             self._wake()
         return False

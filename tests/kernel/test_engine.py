@@ -529,3 +529,19 @@ def test_a_transition_that_is_built_late_stands_only_for_what_it_still_began() -
         engine.add(Pair.Returns)
     assert [engine._beginning(number).tick for number in (0, 1)] == [1, 3]
     assert [engine._beginning(number).tick for number in (0, 1)] == [1, 3]  # and so when it has been built
+
+
+def test_what_nobody_observes_is_an_entry_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transition is made of it, nothing is drained, once it has been asked before."""
+    engine = Engine(Gate)
+    for _ in range(2):
+        engine.add(Gate.Open)
+        engine.add(Gate.Shut)
+        engine.remove(Gate.Shut)
+    monkeypatch.setattr(Engine, "_run", None)
+    monkeypatch.setattr(Engine, "_drain", None)
+    monkeypatch.setattr(Engine, "_new_transition", None)
+    engine.add(Gate.Open)
+    engine.add(Gate.Shut)
+    engine.remove(Gate.Shut)
+    assert engine.tick(Gate.Open) == 6 and engine.tick(Gate.Shut) == 6

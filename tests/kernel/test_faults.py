@@ -163,6 +163,17 @@ def test_an_error_is_handled_by_one_state_where_another_is_left_out() -> None:
     assert engine.active_states == (Plain.ErrKey, Plain.Error)
 
 
+def test_error_states_that_refuse_one_after_the_other_are_left_out_together() -> None:
+    """Who has refused is not asked again when the next one does."""
+    refused = [Plain.ErrKey.can_enter, Plain.ErrLookup.can_enter]
+    engine = Engine(Plain, *(answers(mark, False) for mark in refused))
+    error = KeyError()
+    with pytest.raises(ExceptionGroup) as caught:
+        engine.add_error(error)
+    assert unhandled(caught) == [error]
+    assert engine.active_states == (Plain.Error,)
+
+
 def test_an_error_state_is_left_out_by_a_pair_that_refuses() -> None:
     """``can_enter(given=…)`` is asked like ``can_enter``, if that other state was active."""
     engine = Engine(Plain, answers(Plain.ErrOs.can_enter(given=Plain.A), False), handled())

@@ -31,6 +31,21 @@ def test_the_states_of_an_exclusive_group_remove_one_another() -> None:
     assert not engine.add(Link.Connecting, Link.Connected)
 
 
+def test_a_state_of_an_exclusive_group_may_remove_others_too() -> None:
+    """What it removes by itself is added to the others of the group."""
+
+    class Lift(Schema):
+        Up = State(remove="Open")
+        Down = State()
+        Open = State()
+        moves = exclusive(Up, Down)
+
+    engine = Engine(Lift)
+    engine.add(Lift.Open, Lift.Down)
+    assert engine.add(Lift.Up)
+    assert engine.active_states == (Lift.Up,)
+
+
 def test_which_gives_the_first_active_state_in_the_order_of_the_group() -> None:
     """Of a plain group several may be active."""
     engine = Engine(Link)

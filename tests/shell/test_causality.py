@@ -280,6 +280,34 @@ def test_after_a_drain_calls_come_from_outside_again() -> None:
     assert engine.last_transition.source is None
 
 
+async def test_what_a_handler_starts_in_a_nursery_of_its_own_carries_that_handler(autojump_clock: MockClock) -> None:
+    """Not the last of the transition: each of several final handlers is noted, also after a negotiation."""
+    async with trio.open_nursery() as nursery, trsm.open_machine(Job, id="other") as other:
+
+        async def later(state: State[..., object]) -> None:
+            await trio.sleep(1)
+            other.add(state)
+
+        handlers = (
+            Job.Go.can_enter(named("Job.may", lambda t: True)),
+            Job.Go.on_enter(named("Job.one", lambda t: nursery.start_soon(later, Job.Next))),
+            Job.Go.on_enter(named("Job.two", lambda t: nursery.start_soon(later, Job.Last))),
+            Job.Busy.can_enter(named("Job.may_too", lambda t: True)),
+            Job.Busy.on_enter(named("Job.alone", lambda t: nursery.start_soon(later, Job.Done))),
+        )
+        async with trsm.open_machine(Job, *handlers, id="job") as machine:
+            for _ in range(2):  # the second time it is all known
+                made = {state: other.when_next(state) for state in (Job.Next, Job.Last, Job.Done)}
+                machine.add(Job.Go)
+                machine.add(Job.Busy)
+                for state, who in ((Job.Next, "Job.one"), (Job.Last, "Job.two"), (Job.Done, "Job.alone")):
+                    source = (await made[state]).source
+                    assert source is not None
+                    assert source.handler == who
+                other.remove(Job.Done)
+                machine.remove(Job.Busy)
+
+
 # ---- Tasks ----------------------------------------------------------------------------------------------------------
 
 

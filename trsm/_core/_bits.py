@@ -13,6 +13,11 @@ def members(mask: int) -> Iterator[int]:
         mask ^= lowest
 
 
+def lowest(mask: int) -> int:
+    """Return the smallest member of a set that has any."""
+    return (mask & -mask).bit_length() - 1
+
+
 def union(masks: Iterable[int]) -> int:
     """Return the union of several sets."""
     result = 0

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType
-from typing import Any, ClassVar, Concatenate, NoReturn, ParamSpec, cast
+from typing import ClassVar, NoReturn, TypeVarTuple, cast
 
 import attrs
 
@@ -34,7 +34,7 @@ from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Saboteur, Tracer, with_tracers_of_context
 from trsm._core._transition import Transition
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 logger = logging.getLogger("trsm")
 
@@ -94,6 +94,7 @@ class Runner:
         "_escaped",
         "_faults",
         "_firsts",
+        "_held",
         "_id",
         "_is_closed",
         "_is_due",
@@ -170,7 +171,9 @@ class Runner:
         self._error: Exception | None = None
         self._running: Handler | None = None
         self._watched = 0
-        """States whose waiters, scopes or watchers the shell wants to hear of; -1 for all."""
+        """States whose transitions the shell wants to hear of when they have ended; -1 for all."""
+        self._held = 0
+        """Those among them of whose commits it wants to hear."""
         self._ticks_at_close: Ticks | None = None
         self._journal: Journal | None = None
         """The page that is written on now; None before the first transition."""
@@ -339,7 +342,7 @@ class Runner:
         def traced(*args: object) -> object:
             transition = cast("Transition", args[-1])
             machine = cast("Runner", transition._machine())
-            machine._trace(Tracer.handler_started, transition, handler.name)
+            machine._tell(machine._tracers, Tracer.handler_started, transition, handler.name)
             error: BaseException | None = None
             start = time.perf_counter()
             try:
@@ -350,56 +353,51 @@ class Runner:
                 raise
             finally:
                 seconds = time.perf_counter() - start
-                machine._trace(Tracer.handler_ended, transition, handler.name, error)
+                machine._tell(machine._tracers, Tracer.handler_ended, transition, handler.name, error)
                 if seconds > machine._limits.handler_budget:
-                    machine._trace(Tracer.slow_handler, handler.name, seconds)
+                    machine._tell(machine._tracers, Tracer.slow_handler, handler.name, seconds)
                 del error  # a traceback that knows its own frame would be cyclic garbage
 
         return traced
 
-    def _trace(self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Tell every tracer. They may look, and not change; one that raises is detached."""
-        self._tell(self._tracers, hook, *args, **kwargs)
+    def _tell(self, tracers: tuple[Tracer, ...], hook: Callable[[Tracer, Observed, *Ts], None], *args: *Ts) -> None:
+        """Tell tracers. They may look, and not change; one that raises is detached."""
+        phase, self._phase = self._phase, READING
+        running, self._running = self._running, None
+        name = hook.__name__
+        for tracer in tracers:
+            try:
+                getattr(tracer, name)(self, *args)
+            except BaseException as error:
+                self._tracer_raised(tracer, error)
+        self._phase, self._running = phase, running
+
+    def _tracer_raised(self, tracer: Tracer, error: BaseException) -> None:
+        self._untrace(tracer)
+        if isinstance(error, Exception):
+            logger.error("tracer %r of machine %r raised and was detached", tracer, self.id, exc_info=error)
+        else:
+            self._escape(error)  # as from a handler: the step goes on, the machine closes, the caller gets it
 
     def _sabotage(self, transition: Transition, handler: str, kind: str) -> None:
         """Raise what a saboteur wants a handler or task to raise: the first that wants anything."""
         for tracer in self._tracers:
             if isinstance(tracer, Saboteur):
-                (fault,) = self._tell((tracer,), Saboteur.fault, transition, handler, kind) or (None,)
-                if fault is not None:
-                    raise cast("BaseException", fault)  # whatever else it is, Python says that it cannot be raised
-
-    def _tell(
-        self,
-        tracers: tuple[Tracer, ...],
-        hook: Callable[Concatenate[Any, Observed, P], object],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> list[object]:
-        """Tell tracers; return what those answered that did not raise."""
-        answers: list[object] = []
-        phase, self._phase = self._phase, READING
-        running, self._running = self._running, None
-        try:
-            for tracer in tracers:
+                phase, self._phase = self._phase, READING
+                running, self._running = self._running, None
+                fault = None
                 try:
-                    answers.append(getattr(tracer, hook.__name__)(self, *args, **kwargs))
-                except Exception:
-                    self._untrace(tracer)
-                    logger.exception("tracer %r of machine %r raised and was detached", tracer, self.id)
+                    fault = tracer.fault(self, transition, handler, kind)
                 except BaseException as error:
-                    self._untrace(tracer)
-                    self._escape(error)  # as from a handler: the step goes on, the machine closes, the caller gets it
-        finally:
-            self._phase, self._running = phase, running
-        return answers
+                    self._tracer_raised(tracer, error)
+                self._phase, self._running = phase, running
+                if fault is not None:
+                    raise fault  # whatever else it is, Python says that it cannot be raised
 
-    def _announce(
-        self, hook: Callable[Concatenate[Tracer, Observed, P], None], *args: P.args, **kwargs: P.kwargs
-    ) -> None:
+    def _announce(self, hook: Callable[[Tracer, Observed, *Ts], None], *args: *Ts) -> None:
         """Tell every tracer of what need not be part of a transition; what a tracer brings about is done at once."""
         if self._tracers:
-            self._trace(hook, *args, **kwargs)
+            self._tell(self._tracers, hook, *args)
             self._catch_up()
 
     def _untrace(self, tracer: Tracer) -> None:
@@ -447,7 +445,7 @@ class Runner:
             mutation.outcome = Queued(self._queue_tick + len(queue) + 1, self._reference)
             queue.append(mutation)
         if self._tracers:
-            self._trace(Tracer.mutation_queued, self._shown(mutation))
+            self._tell(self._tracers, Tracer.mutation_queued, self._shown(mutation))
         return mutation.outcome
 
     def _shown(self, mutation: Mutation) -> QueuedMutation:
@@ -468,13 +466,13 @@ class Runner:
     def _run(self, plan: Plan, source: Source | None) -> Result:
         """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`.
 
-        This is `_turn` and `_transact` in one frame, for that is what a warm mutation costs: what they do for nested
-        transitions, and where somebody traces, is left out.
+        This is `_turn` and `_transact` in one frame, for that is what a warm mutation costs; what they do for other
+        transitions than the outermost is left out.
 
         Args:
           source: what made it, which is what `CAUSE` holds.
         """
-        if self._tracers or not plan.accepted:
+        if not plan.accepted:
             return self._drain(Mutation(plan.request, source=source))
         journal = self._journal
         if journal is None or len(journal.plans) >= journal.size:
@@ -490,6 +488,10 @@ class Runner:
         ended: Refusal | _Failure | None = None
         outcome: Result = EXECUTED
         try:
+            if self._tracers:
+                self._phase = RUNNING
+                self._tell(self._tracers, Tracer.resolved, transition, True)
+                self._tell(self._tracers, Tracer.transition_started, transition)
             if plan.negotiation:
                 set_cause(transition if plan.noted else (transition, plan.negotiation[-1][2]))
                 self._phase = READING
@@ -519,8 +521,10 @@ class Runner:
                     self._auto_due = self._is_due = True
                 if plan.moves_error:
                     self._error = self._error_after(plan, transition)
-                if plan.moved & self._watched:
+                if plan.moved & self._held:
                     self._committed(plan, transition)
+                if self._tracers:
+                    self._tell(self._tracers, Tracer.committed, transition)
                 for step in plan.finals:
                     function, place, handler = step
                     self._running = handler
@@ -537,8 +541,10 @@ class Runner:
                         ended = self._call(rest, plan, transition, bound, failure)
                         break
                 self._running = None
-            if ended is not None or plan.tasks or plan.touched & self._watched or self._tracers:
+            if ended is not None or self._tracers:
                 outcome = self._ended(plan, transition, ended, bound)
+            elif plan.tasks or plan.touched & self._watched:
+                self._finished(plan, transition, None, bound)
             if self._is_due or self._tracers or self._is_settling_watched:
                 self._settle(journal.tick + transition._position)
         finally:
@@ -633,7 +639,7 @@ class Runner:
         if self._tracers:
             if refused >= 0:
                 self._report_instability(refused | self._barred)
-            self._trace(Tracer.settled)
+            self._tell(self._tracers, Tracer.settled)
 
     def _finish(self, mutation: Mutation, outcome: Executed | Canceled) -> None:
         queued = mutation.outcome
@@ -671,7 +677,7 @@ class Runner:
         plan = self._plan(self._definition.request(Kind.AUTO, 0, barred))
         if plan.moved:
             states = tuple(self._definition.states[number] for number in members(plan.moved))
-            self._trace(Tracer.unstable, states)
+            self._tell(self._tracers, Tracer.unstable, states)
 
     # ---- One transition ---------------------------------------------------------------------------------------------
 
@@ -705,7 +711,7 @@ class Runner:
     def _unresolved(self, plan: Plan, transition: Transition) -> Canceled:
         """Tell that the relations do not allow it."""
         if self._tracers:
-            self._trace(Tracer.resolved, transition, False)
+            self._tell(self._tracers, Tracer.resolved, transition, False)
         return self._canceled(plan, transition, None)
 
     def _ended(
@@ -722,7 +728,7 @@ class Runner:
         explain = partial(self._explained, self._definition, plan.request, plan.active, refusal)
         outcome = Canceled(machine=self, explain=explain, request=plan.request if refusal is None else None)
         if self._tracers:
-            self._trace(Tracer.transition_ended, transition, outcome)
+            self._tell(self._tracers, Tracer.transition_ended, transition, outcome)
         return outcome
 
     def _refused(self, refusal: Refusal, transition: Transition) -> None:
@@ -753,8 +759,8 @@ class Runner:
         bound = self._bound
         self._transition = transition
         if self._tracers and not transition.dry_run:
-            self._trace(Tracer.resolved, transition, True)
-            self._trace(Tracer.transition_started, transition)
+            self._tell(self._tracers, Tracer.resolved, transition, True)
+            self._tell(self._tracers, Tracer.transition_started, transition)
         if plan.negotiation:
             set_cause(transition if plan.noted else (transition, plan.negotiation[-1][2]))
             phase, self._phase = self._phase, READING
@@ -790,10 +796,10 @@ class Runner:
             self._auto_due = self._is_due = True
         if plan.moves_error:
             self._error = self._error_after(plan, transition)
-        if plan.moved & self._watched:
+        if plan.moved & self._held:
             self._committed(plan, transition)
         if self._tracers:
-            self._trace(Tracer.committed, transition)
+            self._tell(self._tracers, Tracer.committed, transition)
         return self._call(plan.finals, plan, transition, bound, None, silent)
 
     def _call(
@@ -849,7 +855,7 @@ class Runner:
             self._finished(plan, transition, removal, bound)
         if self._tracers:
             for ended in (transition,) if removal is None else (transition, removal):
-                self._trace(Tracer.transition_ended, ended, EXECUTED)
+                self._tell(self._tracers, Tracer.transition_ended, ended, EXECUTED)
         return 0 if failure is None else failure.failed | failure.skipped
 
     def _raised(self, error: BaseException, transition: Transition, handler: Handler) -> None:
@@ -1011,7 +1017,7 @@ class Runner:
         self._is_closed = True
         self._closed()
         if self._tracers:
-            self._trace(Tracer.machine_closed)
+            self._tell(self._tracers, Tracer.machine_closed)
 
     # ---- What the shell adds ----------------------------------------------------------------------------------------
 
@@ -1023,7 +1029,7 @@ class Runner:
         return False
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
-        """Called right after a commit that moved a watched state, before any final handler."""
+        """Called right after a commit that moved a held state, before any final handler."""
 
     def _finished(
         self, plan: Plan, transition: Transition, removal: Transition | None, bound: tuple[object, ...]
