@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -22,6 +23,8 @@ SIZE, SEED = 1200, 2026
 """With the fast subset about 40 minutes on two cores."""
 DUE = 90
 """Per cent of the mutants that have to be killed."""
+MEMORY = 2 << 30
+"""Bytes of address space for a process: a loop that a mutant never ends must not take all there is, and is noticed."""
 MUTANTS = Path("mutants")
 KILLED, SURVIVED = (1, 3), (0,)
 UNTESTED = (5, 33)
@@ -78,6 +81,7 @@ def report(sample: list[str]) -> bool:
 
 def main(size: int = SIZE, seed: int = SEED) -> int:
     """Try a sample of the mutants."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     mutmut("trsm._core._bits.*")  # a module of few mutants: they are all made, and tests are timed
     sample = random.Random(seed).sample(sorted(results()), size)
     mutmut(*sample)
