@@ -144,7 +144,7 @@ def test_the_order_of_the_documentation() -> None:
     )
     pages = [
         "why", "tutorial/index", "how-to/index", "testing", "checking", "reference/index",
-        "design", "promises", "costs", "glossary",
+        "design", "promises", "mutation-testing", "costs", "glossary",
     ]  # fmt: skip
     assert order.split() == [*pages, "coming-from-asyncmachine-go", "coming-from-transitions"]
 
