@@ -155,6 +155,6 @@ def planted(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST, default=False)
 def mutation(session: nox.Session) -> None:
-    """Break the kernel in 200 small ways, and see that its tests notice; `-- 1200` takes most of an hour on two cores."""
+    """Break the kernel in 200 small ways, and see that its tests notice; `-- 1200` takes most of an hour."""
     session.install(*group("mutation"), *PROJECT["project"]["dependencies"])  # not trsm: mutmut runs a copy of it
     session.run("python", "tests/mutants.py", *session.posargs)

@@ -236,3 +236,10 @@ def test_each_public_name_and_member_is_documented(name: str) -> None:
                 for member_name, member in members(base):
                     first = (inspect.getdoc(member) or "").strip().split("\n\n")[0]
                     assert first.endswith((".", ":")), f"{name}.{member_name}"
+
+
+def test_the_door_lists_all_that_it_opens() -> None:
+    """What is imported late is there for those who look before they ask."""
+    assert set(trsm.__all__) <= set(dir(trsm))
+    with pytest.raises(AttributeError, match="module 'trsm' has no attribute 'Nothing'"):
+        trsm.Nothing  # type: ignore[attr-defined]

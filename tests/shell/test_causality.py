@@ -772,3 +772,26 @@ async def test_a_task_that_overflows_is_the_cause_of_its_error() -> None:
             "from outside",
         ]
         await wait_all_tasks_blocked()
+
+
+async def test_a_mutation_that_nobody_observes_keeps_its_cause() -> None:
+    """Made in a task, again and again: it is an entry of the journal, and who made it stands beside it."""
+    async with trsm.open_machine(Job, id="other") as other:
+
+        async def work(t: Transition) -> None:
+            for _ in range(3):
+                other.add(Job.Busy)
+                causes_of.append(other.last_transition.describe_cause())
+                other.remove(Job.Busy)
+                causes_of.append(other.last_transition.describe_cause())
+
+        causes_of: list[str] = []
+        async with trsm.open_machine(Job, Job.Go.task(named("Job.work", work)), id="job") as machine:
+            machine.add(Job.Go)
+            await other.when_tick(Job.Busy, 6)
+            await wait_all_tasks_blocked()
+    by = "by task Job.work, after transition 1 of machine 'job', add(Go)\nfrom outside"
+    kinds = ("add", "remove")
+    assert causes_of == [
+        f"{kinds[number % 2]}(Busy), transition {number + 1} of machine 'other'\n{by}" for number in range(6)
+    ]

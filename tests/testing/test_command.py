@@ -13,6 +13,7 @@ import termios
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -530,3 +531,45 @@ def test_a_real_terminal_sees_progress_and_then_nothing_of_it(shop: Path, has_tq
     assert b"Many: " in seen
     assert (b"sets that were found so far" in seen) is not has_tqdm
     assert not seen.replace(b"\x1b[A", b"").rpartition(b"\r")[2].strip()
+
+
+class Strange(io.StringIO):
+    """A stream that has no encoding, as an editor may set one up, and whose disk is full."""
+
+    encoding = None  # type: ignore[assignment]
+
+    def __init__(self, file: IO[str], error: OSError | None = None) -> None:
+        super().__init__()
+        self.file, self.error = file, error
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def flush(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def test_streams_of_all_sorts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One without an encoding, one of which nobody reads more, one that is full, and none at all."""
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        out = Strange(file)
+        monkeypatch.setattr(sys, "stdout", out)
+        command._write("a → b")
+        assert out.getvalue() == "a → b\n"
+        monkeypatch.setattr(sys, "stdout", Strange(file, BrokenPipeError()))
+        command._write("a → b")
+        monkeypatch.setattr(sys, "stdout", Strange(file, OSError("No space left")))
+        with pytest.raises(command.Unusable, match="what was found cannot be written: No space left"):
+            command._write("a → b")
+    monkeypatch.setattr(sys, "stderr", None)
+    command._tell("to nobody")
+
+
+def test_an_interrupt_while_the_module_is_imported(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no mistake of the module."""
+    (shop / "interrupted.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    monkeypatch.chdir(shop)
+    monkeypatch.syspath_prepend(str(shop))
+    with pytest.raises(KeyboardInterrupt):
+        command._imported("interrupted")

@@ -457,7 +457,8 @@ class Engine(Runner):
 
         Raises:
           UnknownState: a state is not one of the schema.
-          MutationError: no state was given, or one without the arguments it needs; `first` is no bool, and it is queued.
+          MutationError: no state was given, or one without the arguments it needs; `scope` is none; `first` is no bool,
+            where it is queued.
           ReadOnly: called from a negotiation handler or a predicate of this machine.
           QueueFull: called in a transition while ``queue_limit`` mutations wait.
           WrongThread: called from another thread.
