@@ -148,3 +148,18 @@ class Graph:
                     if is_turned and exclude_each_other(self.states, winner, loser):
                         found.add((winner, loser))
         return found
+
+    @cached_property
+    def lost(self) -> set[str]:
+        """Who would have come, declared before all others, though nobody came whom it excludes."""
+        found: set[str] = set()
+        for passing in self.passings:
+            decided = verdict(self.states, passing, "auto")
+            for loser in decided.options.keys() - decided.target - passing:
+                is_won = any(
+                    exclude_each_other(self.states, winner, loser)
+                    for winner in (decided.target - passing) & decided.options.keys()
+                )
+                if not is_won and loser in automatic({loser: self.states[loser]} | dict(self.states), passing):
+                    found.add(loser)
+        return found

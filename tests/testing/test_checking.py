@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 import trsm
 import trsm.schemas
 from model.consensus import StateForm
-from model.graph import Graph, needs
+from model.graph import Graph, automatic, needs
 from model.strategies import schemas
 from testing.test_exploring import groups_of, names, real
-from trsm import Engine, ErrorState, Schema, State, exclusive
+from trsm import Consensus, Engine, ErrorState, Schema, State, exclusive
 from trsm.testing import Finding, Findings, TooManySets, check
 
 
@@ -507,8 +507,8 @@ def test_auto_states_between_which_only_the_order_of_declaration_decides_are_tie
     assert found.path.active == (Radio.Power, Radio.Music)
 
 
-def test_a_tie_is_told_with_the_shortest_path_to_any_of_its_rivals() -> None:
-    """Those that can come later are named with the first."""
+def test_each_tie_is_told_with_a_path_that_shows_it() -> None:
+    """A rival that can come later only is told by itself: the path to the first does not show it."""
 
     class Radio(Schema):
         Power = State()
@@ -517,9 +517,33 @@ def test_a_tie_is_told_with_the_shortest_path_to_any_of_its_rivals() -> None:
         News = State(auto=True, require=Power, remove=("Music", "Talk"))
         Talk = State(auto=True, require=Mic, remove=("Music", "News"))
 
-    (music, *_) = check(Radio).of("auto-tie")
-    assert music.states == (Radio.Music, Radio.News, Radio.Talk)
-    assert str(music.path) == "add(Radio.Power)"
+    first, second, *_ = check(Radio).of("auto-tie")
+    assert (first.states, str(first.path)) == ((Radio.Music, Radio.News), "add(Radio.Power)")
+    assert second.states == (Radio.Music, Radio.Talk)
+    assert str(second.path).startswith("add(Radio.Power), add(Radio.Mic), remove(Radio.")
+    assert Radio.Mic in second.path.active
+
+
+def test_a_tie_that_no_rival_wins_is_told_of_who_does_not_come() -> None:
+    """What decided it has not come itself: with Doors before Alarm, Fire brings both; as it is, none of the three."""
+
+    class House(Schema):
+        Fire = State(auto=True, require="Doors", add=("Alarm", "Doors"))
+        Alarm = State(remove=(Fire, "Doors"))
+        Doors = State()
+        Night = State()
+
+    (found,) = check(House).of("auto-tie")
+    assert found.states == (House.Doors,)
+    assert found.what == "only the order of declaration decides that Doors does not come by itself"
+    assert found.why.startswith("after add(House.Night) the automatic round leaves Doors out, and would bring it if it")
+    assert found.instead.startswith("let nothing that comes by itself bring two states of which one removes the other")
+    assert found.path.active == (House.Night,)
+
+    class Mended(House):
+        Alarm = House.Alarm.replace(remove=())
+
+    assert not check(Mended).of("auto-tie")
 
 
 def test_auto_states_of_which_one_removes_the_other_are_not_tied() -> None:
@@ -555,8 +579,11 @@ def test_a_circle_of_removals_is_decided_by_the_order_of_declaration() -> None:
         Stone = State(auto=True, require=Play, remove="Scissors")
         Scissors = State(auto=True, require=Play, remove=Paper)
 
-    (found,) = check(Rock).of("auto-tie")
+    found, lost = check(Rock).of("auto-tie")
     assert found.states == (Rock.Paper, Rock.Scissors)
+    # Where Scissors were called, Paper is out; and Stone too, since it is declared after Paper, which removes it.
+    assert lost.states == (Rock.Stone,)
+    assert lost.path.active == (Rock.Play, Rock.Scissors)
 
 
 def test_a_tie_of_error_is_none_since_it_is_always_last() -> None:
@@ -758,6 +785,18 @@ def test_arguments_do_not_stand_in_the_way_of_an_explanation() -> None:
     assert "Busy removes it" in found.why
 
 
+def graph_before(finding: Finding) -> frozenset[str]:
+    """Return what is active after the last mutation of a path, before the automatic round."""
+    consensus = Consensus(finding.path.schema)
+    active = passing = 0
+    for mutation in finding.path:
+        ask = consensus.add if mutation.kind == "add" else consensus.remove
+        found = ask(active, consensus.set_of(*mutation.states))
+        assert found is not None
+        passing, active = found, consensus.automatic(found)
+    return names(consensus.states_of(passing))
+
+
 def check_against(states: dict[str, StateForm]) -> list[str]:
     """Hold the findings of a schema against the definitions, applied to the slow graph; return their kinds."""
     graph = Graph(states)
@@ -782,8 +821,14 @@ def check_against(states: dict[str, StateForm]) -> list[str]:
         assert len(one.path) == min(graph.distance[active] for active in graph.dead_ends)
     assert frozenset(told["unstable-auto"]) == graph.second_rounds
     assert len(told["unstable-auto"]) == len(graph.second_rounds)
-    pairs = {(str(one.states[0]), str(other)) for one in findings.of("auto-tie") for other in one.states[1:]}
-    assert pairs == graph.ties
+    won = [one for one in findings.of("auto-tie") if one.states[0] in one.path.active]
+    assert {(str(one.states[0]), str(other)) for one in won for other in one.states[1:]} == graph.ties
+    lost = [one for one in findings.of("auto-tie") if one not in won]
+    assert {str(state) for one in lost for state in one.states} == graph.lost
+    for one in findings.of("auto-tie"):
+        before = graph_before(one)
+        for state in one.states if one in lost else one.states[1:]:
+            assert str(state) in automatic({str(state): states[str(state)]} | dict(states), before), "its path shows it"
     for one in findings:
         engine = Engine(schema)
         results = one.path.replay(engine)

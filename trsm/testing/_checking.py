@@ -148,7 +148,8 @@ def check(
       back in the same step, whenever it is removed.
     ``auto-tie`` (warning)
       In an automatic round that can happen, a state stays out that would come if it were declared before all others:
-      nothing but the order of declaration decides.
+      nothing but the order of declaration decides Told once for each state that comes in place of others, and path that
+      shows it.
     ``dead-end`` (error)
       In a reachable set no mutation has any effect that lasts: whatever is added is refused, whatever is removed comes
       back, and no active multi state can be called again. Errors that may come are no way out. A set of latched states
@@ -513,30 +514,39 @@ class _Checker:
         graph = self.graph
         options = self.tables.optional
         rivals = [mask & options for mask in self.tables.excludes]
-        rivalled = sum(1 << number for number in members(options & self.judged) if rivals[number])
-        if not rivalled:
+        if not any(rivals[number] for number in members(options)):
             return
+        tables = self.tables
+        firm = sum(
+            1 << number
+            for number in range(len(self.states))
+            if not tables.removed_by[number] & ~tables.remove[number] & options or tables.latch >> number & 1
+        )
+        """States that no option puts out in an automatic round: what they exclude cannot come in any order."""
         first = functools.cache(self.declared_first)
         seen: set[int] = set()
-        losers: dict[int, int] = {}
-        """Who came -> who did not, and would have."""
-        paths: dict[int, Path] = {}
+        told: dict[int, int] = {}
+        """Who came, or `NOWHERE` if no rival did -> who did not, and would have."""
+        found: dict[tuple[int, int, int], int] = {}
+        """The same for each set and move that shows it first, so that a path shows all that is said of it."""
         for node, move, target in graph.steps():
             passing, after = graph.passing(node, move), graph.sets[target]
-            came = after & ~passing & options
-            if not came or passing in seen:
+            if passing in seen:
                 continue
             seen.add(passing)
-            for loser in members(rivalled & ~after & ~passing):
-                winners = rivals[loser] & came
-                if all(losers.get(winner, 0) >> loser & 1 for winner in members(winners)):
-                    continue  # told, or nobody who came is in its way
-                otherwise = first(loser)(passing)
-                for winner in members(winners if otherwise >> loser & 1 else 0):
-                    losers[winner] = losers.get(winner, 0) | 1 << loser
-                    paths.setdefault(winner, graph.path_along(node, move))
-        for winner, path in paths.items():
-            yield self.tie(winner, losers[winner], path)
+            came = after & ~passing & options
+            for loser in members(options & self.judged & ~after & ~passing):
+                if tables.needs[loser] & ~options & ~passing or tables.excludes[loser] & passing & firm:
+                    continue  # it cannot come in any order
+                winners = tuple(members(rivals[loser] & came)) or (NOWHERE,)
+                fresh = [winner for winner in winners if not told.get(winner, 0) >> loser & 1]
+                if fresh and first(loser)(passing) >> loser & 1:
+                    for winner in fresh:
+                        told[winner] = told.get(winner, 0) | 1 << loser
+                        found[winner, node, move] = found.get((winner, node, move), 0) | 1 << loser
+        for (winner, node, move), losers in found.items():
+            path = self.graph.path_along(node, move)
+            yield self.tie(winner, losers, path) if winner != NOWHERE else self.lost(losers, path)
 
     def declared_first(self, state: int) -> Callable[[int], int]:
         """Return what an automatic round leaves where a state is declared before all others."""
@@ -561,6 +571,22 @@ class _Checker:
             f"{name} is declared first.",
             "let only one remove the other: it wins, then, in whatever order they are declared; or let them require "
             "what is never there together; or take auto=True away from one.",
+            path,
+        )
+
+    def lost(self, losers: int, path: Path) -> Finding:
+        """Return a tie in which who would come excludes nobody who came: what decided it has not come itself."""
+        names = self.named(losers)
+        return self.finding(
+            "auto-tie",
+            "warning",
+            (losers, 0),
+            f"only the order of declaration decides that {_listed(names, 'or')} "
+            + _verb(names, "does not come by itself", "do not come by themselves"),
+            f"after {path.mutations[-1]!r} the automatic round leaves {_listed(names)} out, and would bring "
+            f"{_verb(names, 'it if it', 'each if it')} were declared before all others: of what could come some "
+            "exclude each other, and have not come either.",
+            "let nothing that comes by itself bring two states of which one removes the other, or one that removes it.",
             path,
         )
 
