@@ -625,7 +625,9 @@ async def test_bad_arguments() -> None:
         a_name = "pipe: 'Ready' is a name, and a state is due: write Source.Ready"
         for name in ("Ready", ["Ready"], {"Ready": Target.Go}):
             refused(MutationError, a_name, source, name, target)
-        refused(MutationError, "'Go' is a name, and a state is due: write Target.Go", source, Source.Ready, target, "Go")
+        refused(
+            MutationError, "'Go' is a name, and a state is due: write Target.Go", source, Source.Ready, target, "Go"
+        )
         refused(TypeError, r"pipe\(…, 5\): pass a state, several, or a mapping", source, 5, target)
         refused(TypeError, r"pipe\(…, 5\)", source, Source.Ready, target, 5)
         with pytest.raises(TypeError, match=r"pipe\(…, sync='no'\): 'no' is no bool: write sync=True or sync=False"):
