@@ -69,6 +69,7 @@ def open_machine(
       ValueError: a limit is not positive, or ``queue_limit`` or ``drain_limit`` is no whole number.
       SnapshotError: on entering, ``snapshot`` is none, or not one of this schema; the message names the field.
       MachineClosed: the parent is closing or closed.
+      RuntimeError: on entering, it is not in a task of trio, but of asyncio, say; or it was entered before.
       WrongThread: the parent belongs to another thread.
       ExceptionGroup: on leaving, the errors that nothing handled, flat and in order; the body's own exception joins as
         the last. The body's exception alone leaves bare and untouched.
@@ -120,6 +121,17 @@ class _Block:
         """What the machine is to be; None once it is open."""
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
+    def __await__(self) -> NoReturn:
+        raise TypeError("write async with trsm.open_machine(…) as machine, not await: the machine lives in a block")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"open_machine(…) is a block, and the machine, which may have a {name}, is what it gives: write async with "
+            f"trsm.open_machine(…) as machine, and machine.{name} in the block",
+            name=name,
+            obj=self,
+        )
+
     def __enter__(self) -> NoReturn:
         raise TypeError("write async with trsm.open_machine(…), not with: leaving the block waits for the tasks")
 
@@ -130,6 +142,8 @@ class _Block:
         asked = self._asked
         if asked is None:
             raise RuntimeError("a block is opened once: call open_machine(…) again for another machine")
+        if not trio.lowlevel.in_trio_task():
+            raise RuntimeError("open_machine(…) is entered in a task of trio: write trio.run(main), not asyncio.run(…)")
         manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await manager.__aenter__()
         machine: Machine | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar, Union, runtime_checkable
 
 import attrs
@@ -88,6 +88,18 @@ class Move:
     to: tuple[int, int]
 
 
+@attrs.frozen
+class Sized:
+    width: int
+    tags: list[str] = attrs.Factory(list)
+
+
+@dataclass
+class SizedData:
+    width: int
+    tags: list[str] = field(default_factory=list)
+
+
 class Web(Schema):
     """States with args of several kinds."""
 
@@ -115,6 +127,28 @@ def test_arguments_that_are_missing_or_unknown_are_refused() -> None:
         Web.Fetching()
     with pytest.raises(MutationError, match="unexpected keyword argument 'address'"):
         Web.Fetching("", address="")
+
+
+def test_an_argument_that_is_written_wrongly_is_named_before_the_one_that_is_missing_for_it() -> None:
+    """What was written is shown; where a class takes any keyword, only something else can be wrong."""
+    with pytest.raises(MutationError, match=r"got an unexpected keyword argument 'ur'; it takes \(url: "):
+        Web.Fetching(ur="x")
+    anything = Arguments(lambda first, **more: (first, more))
+    with pytest.raises(
+        MutationError, match=r"Any\(…\): missing a required argument: 'first'; it takes \(first, \*\*more\)"
+    ):
+        anything.instance("Any", (), {"frist": 1})
+    with pytest.raises(MutationError, match="too many positional arguments"):
+        anything.instance("Any", (1, 2), {})
+    with pytest.raises(MutationError, match="positional only"):
+        Arguments(lambda only, /: only).instance("Placed", (), {"only": 1})
+
+
+@pytest.mark.parametrize("make", [Sized, SizedData])
+def test_a_default_that_is_made_anew_is_shown_as_such(make: type[object]) -> None:
+    """By one word, whichever library made the class."""
+    with pytest.raises(MutationError, match=r"it takes \(width: 'int', tags: 'list\[str\]' = <factory>\)$"):
+        Arguments(make).instance("Sized", (), {})
 
 
 def test_what_an_args_class_itself_refuses_comes_through() -> None:

@@ -699,6 +699,18 @@ def test_decorating_what_cannot_be_called(value: object) -> None:
         Door.Open.task(timeout=1)(value)
 
 
+@pytest.mark.parametrize("kind", ["can_exit", "can_stay", "on_enter", "on_exit", "can_change", "on_change"])
+def test_decorator_with_parentheses_that_takes_none(kind: str) -> None:
+    """It is refused where it stands, before any function is seen."""
+    owner, written = (Door, "Door") if kind.endswith("change") else (Door.Open, r"Door\.Open")
+    words = rf"^@{written}\.{kind}\(\) decorates nothing: write @{written}\.{kind}, without parentheses$"
+    with pytest.raises(HandlerError, match=words):
+
+        @getattr(owner, kind)()
+        def handler(t: Transition) -> bool:
+            return True
+
+
 def test_decorating_a_property_or_partialmethod() -> None:
     """Neither can be called."""
     for value in (property(sync), functools.partialmethod(sync)):

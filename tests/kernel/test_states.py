@@ -343,13 +343,17 @@ def test_a_mutation_names_at_least_one_state() -> None:
         engine.mutate()
     with pytest.raises(MutationError, match="Idle cannot be added and removed at once: leave out one of the two"):
         engine.mutate(add=(Fetch.Idle, Fetch.Sized), remove=[Fetch.Idle])
+    with pytest.raises(MutationError, match=r"mutate\(Idle, Sized\) does not say what with: write add=…, remove=…"):
+        engine.mutate(Fetch.Idle, Fetch.Sized, add=Fetch.Idle)
+    assert engine.active_states == ()
 
 
 def test_a_call_where_nobody_reads_arguments_is_refused() -> None:
     """Removing and asking take states."""
     engine = Engine(Fetch)
-    for ask in (engine.remove, engine.can_remove, engine.is_active):
-        with pytest.raises(MutationError, match=r"Sized\(…\) carries arguments, which nobody would read here"):
+    words = r"Sized\(…\) carries arguments, which nobody would read here: write Fetch\.Sized"
+    for ask in (engine.remove, engine.can_remove, engine.is_active, engine.tick):
+        with pytest.raises(MutationError, match=words):
             ask(Fetch.Sized(width=1))
 
 

@@ -332,10 +332,29 @@ def test_with_in_place_of_async_with() -> None:
 
 
 def test_opening_outside_of_trio() -> None:
-    """There is no nursery to be had: trio says so, and no machine is left over."""
+    """There is no nursery to be had: the message says how to get into trio, and no machine is left over."""
     opening = trsm.open_machine(Job).__aenter__()
-    with pytest.raises(RuntimeError, match="must be called from async context"):
+    with pytest.raises(RuntimeError, match=r"in a task of trio: write trio\.run\(main\), not asyncio\.run\(…\)"):
         opening.send(None)
+
+
+async def test_await_in_place_of_async_with() -> None:
+    """It says what to write, and nothing is opened."""
+    with pytest.raises(TypeError, match=r"^write async with trsm\.open_machine\(…\) as machine, not await: "):
+        await trsm.open_machine(Job)  # type: ignore[misc]
+
+
+async def test_block_taken_for_its_machine() -> None:
+    """The message says where the machine is, before the block is entered and in it."""
+    block = trsm.open_machine(Job)
+    words = r"open_machine\(…\) is a block.*write async with trsm\.open_machine\(…\) as machine, and machine\.add in"
+    with pytest.raises(AttributeError, match=words):
+        block.add(Job.Idle)  # type: ignore[attr-defined]
+    async with block:
+        with pytest.raises(AttributeError, match=words) as caught:
+            block.add(Job.Idle)  # type: ignore[attr-defined]
+    assert (caught.value.name, caught.value.obj) == ("add", block)
+    assert not hasattr(block, "when")
 
 
 async def test_tasks_see_the_context_of_the_opening() -> None:

@@ -562,6 +562,8 @@ async def test_scope_of_a_foreign_state_is_refused(pole: str) -> None:
         for wrong in ("Up", None):
             with pytest.raises(MutationError, match=pole):
                 getattr(machine, pole)(wrong)
+        with pytest.raises(MutationError, match=rf"{pole}: Up\(…\) carries arguments.*: write Net\.Up"):
+            getattr(machine, pole)(Net.Up())
         assert not machine._scopes
 
 

@@ -699,6 +699,16 @@ def test_what_is_no_snapshot_at_all(data: object) -> None:
         Engine(Job, snapshot=cast("dict[str, object]", data))
 
 
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_snapshot_that_is_still_text(kind: Callable[[str], object]) -> None:
+    """It is not printed: the message shows how it begins, and says how it is read."""
+    text = json.dumps(taken())
+    with pytest.raises(SnapshotError, match=r"begins a text: pass json\.loads\(…\) of it") as caught:
+        Engine(Job, snapshot=cast("dict[str, object]", kind(text)))
+    assert repr(kind(text[:20])) in str(caught.value)
+    assert len(str(caught.value)) < 120
+
+
 def test_arguments_that_their_class_refuses() -> None:
     """What a validator raises is told with the field."""
 

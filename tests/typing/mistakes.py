@@ -59,6 +59,7 @@ async def machines(t: Transition) -> None:
         machine.toggle(Fetch.Fetching)  # mistake: needs url
         machine.set(Fetch.Fetching)  # mistake: needs url
         machine.mutate(add=Fetch.Fetching)  # mistake: needs url
+        machine.mutate(Fetch.Idle)  # mistake: add=… or remove=…
         machine.add(Fetch.Missing)  # mistake: no such state
         machine.explain("ad", Fetch.Idle)  # mistake: no such kind
         machine.add_error(KeyboardInterrupt())  # mistake: not an Exception

@@ -20,8 +20,25 @@ from typing import (
     is_typeddict,
 )
 
+import attrs
+
 from trsm._core._errors import MutationError
 
+
+class Shown:
+    """A default that a signature shows as these words."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __repr__(self) -> str:
+        return self.words
+
+
+MADE_ANEW = Shown("<factory>")
+"""As dataclasses show a default that is made for each instance; attrs would show ``NOTHING``."""
 PROMOTED: dict[object, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
 """The numeric tower of the type system: an int is accepted where a float is due (PEP 484)."""
 
@@ -55,8 +72,7 @@ class Arguments:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            takes = self._signature.replace(return_annotation=inspect.Signature.empty)
-            raise MutationError(f"{name}(…): {error}; it takes {takes}") from None
+            raise MutationError(f"{name}(…): {self._unknown(kwargs) or error}; it takes {self._shown()}") from None
         for field, value in bound.arguments.items():
             hint = self._hints.get(field)
             parameter = self._signature.parameters[field]
@@ -68,6 +84,28 @@ class Arguments:
                     f"{type(value).__qualname__}"
                 )
         return self._make(*args, **kwargs)
+
+    def _unknown(self, kwargs: dict[str, object]) -> str | None:
+        """Return the first of these keywords that it does not take, as Python says it; None if it takes all.
+
+        Python itself would first say what is missing, because something else was written.
+        """
+        signature = cast("inspect.Signature", self._signature)
+        unknown = [key for key in kwargs if key not in signature.parameters]
+        if not unknown or any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values()):
+            return None
+        return f"got an unexpected keyword argument {unknown[0]!r}"
+
+    def _shown(self) -> inspect.Signature:
+        """Return the signature as messages show it."""
+        signature = cast("inspect.Signature", self._signature)
+        return signature.replace(
+            parameters=[
+                one.replace(default=MADE_ANEW) if one.default is attrs.NOTHING else one
+                for one in signature.parameters.values()
+            ],
+            return_annotation=inspect.Signature.empty,
+        )
 
 
 def _hints_of(make: Callable[..., object]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from threading import get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Never, cast
 
 from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind, Request
@@ -535,7 +535,7 @@ class Engine(Runner):
 
     def mutate(
         self,
-        *,
+        *states: Never,
         add: State[[], object] | Call[object] | Iterable[State[[], object] | Call[object]] = (),
         remove: State[..., object] | Iterable[State[..., object]] = (),
         first: bool = False,
@@ -545,12 +545,15 @@ class Engine(Runner):
         """Add and remove states in one atomic mutation: all of it happens, or none. Otherwise as `add`.
 
         Args:
+          states: none; they are named by `add` and `remove`.
           add: a state or a call, or several.
           remove: a state, or several.
 
         Raises:
           MutationError: also if one state is both added and removed.
         """
+        if states:
+            raise MutationError(f"mutate({', '.join(map(str, states))}) does not say what with: write add=…, remove=…")
         request, calls = self._both(add, remove)
         mutation = Mutation(request, args=args or None, calls=calls, scope=scope)
         return self._submit_mutation(mutation, first)
@@ -740,10 +743,6 @@ class Engine(Runner):
             if type(state) is PLAIN and state in numbers:
                 mask |= 1 << numbers[state]
                 continue
-            if isinstance(state, Call):
-                raise MutationError(
-                    f"{doing}: {cast('Call[object]', state).state}(…) carries arguments, which nobody would read here"
-                )
             mask |= 1 << self._definition.number(state, doing)
         return mask
 

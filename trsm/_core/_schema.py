@@ -16,6 +16,8 @@ from trsm._core._records import Record
 from trsm._core._relations import Relations
 from trsm._core._state import (
     ERROR,
+    LEFT_OUT,
+    Call,
     ErrorState,
     Final,
     Mark,
@@ -79,6 +81,11 @@ class Definition(Record):
             known = state in self.relations.names
             hint = f"write {self.name}.{state}" if known else nearest(state, self.relations.names)
             raise MutationError(f"{doing}: {state!r} is a name, and a state is due: {hint}")
+        if isinstance(state, Call):
+            called = cast("Call[object]", state).state
+            raise MutationError(
+                f"{doing}: {called}(…) carries arguments, which nobody would read here: write {called.qualified_name}"
+            )
         raise MutationError(
             f"{doing}: {state!r} is no state: write one of {self.name}, such as {self.states[0].qualified_name}"
         )
@@ -634,7 +641,7 @@ class SchemaMeta(type):
                 raise SchemaError(f"{name}.{key}: a state's name is an identifier without a leading underscore")
         return cast("type[Schema]", SchemaMeta(name, (cls,), dict(states)))
 
-    def can_change(cls, function: Negotiation, /) -> Negotiation:
+    def can_change(cls, function: Negotiation = LEFT_OUT, /) -> Negotiation:
         """Decorate a negotiation handler that is asked last, whenever a tick would move; False cancels.
 
         It is sync and read-only, takes the `Transition`, and returns a bool.
@@ -644,7 +651,7 @@ class SchemaMeta(type):
         """
         return hang(Mark("can_change", None, schema=cls), function)
 
-    def on_change(cls, function: Final, /) -> Final:
+    def on_change(cls, function: Final = LEFT_OUT, /) -> Final:
         """Decorate a final handler that runs last in each transition that moved a tick.
 
         It is sync and takes the `Transition`; mutations that it makes are queued.

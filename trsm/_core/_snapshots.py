@@ -207,6 +207,10 @@ def read_snapshot(definition: Definition, data: object) -> Restored:
       SnapshotError: it is none, it is of another schema and has a state that is not known here, or it contradicts
         itself or the relations; the message names the field.
     """
+    if isinstance(data, (str, bytes)):
+        raise SnapshotError(
+            f"a snapshot is a mapping of names, and {data[:20]!r} begins a text: pass json.loads(…) of it"
+        )
     top = _mapping(data, "a snapshot")
     if "trsm" not in top:
         raise SnapshotError("snapshot: 'trsm' is missing: pass what machine.snapshot() returned, all of it")

@@ -8,6 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import (
+    Any,
     Generic,
     Literal,
     NoReturn,
@@ -22,7 +23,7 @@ from typing import (
 
 import attrs
 
-from trsm._core._arguments import Arguments
+from trsm._core._arguments import Arguments, Shown
 from trsm._core._errors import HandlerError, MutationError, SchemaError
 from trsm._core._records import Record
 
@@ -41,6 +42,8 @@ HandlerKind: TypeAlias = Literal[
 ]
 NEGOTIATION: frozenset[HandlerKind] = frozenset({"can_enter", "can_exit", "can_stay", "can_change"})
 MARKS = "__trsm_marks__"
+LEFT_OUT: Any = Shown("…")
+"""What a decorator is given that stands with parentheses, and takes none."""
 
 
 class TaskDecorator(Protocol[A]):
@@ -478,7 +481,7 @@ class State(Generic[P, A_co]):
             raise HandlerError(f"given={given!r} is no state: write the state itself, such as {self.qualified_name}")
         return _decorate(Mark("can_enter", self, given=given), function)
 
-    def can_exit(self, function: Negotiation, /) -> Negotiation:
+    def can_exit(self, function: Negotiation = LEFT_OUT, /) -> Negotiation:
         """Decorate a negotiation handler that is asked before the state deactivates; False cancels the mutation.
 
         It is sync and read-only, takes the `Transition`, and returns a bool. Closing does not ask.
@@ -488,7 +491,7 @@ class State(Generic[P, A_co]):
         """
         return hang(Mark("can_exit", self), function)
 
-    def can_stay(self, function: Negotiation, /) -> Negotiation:
+    def can_stay(self, function: Negotiation = LEFT_OUT, /) -> Negotiation:
         """Decorate a negotiation handler that is asked when the state was active and stays so; False cancels.
 
         It is not asked on a ``remove``, nor by a mutation that calls nothing, nor for a multi state called again
@@ -499,7 +502,7 @@ class State(Generic[P, A_co]):
         """
         return hang(Mark("can_stay", self), function)
 
-    def on_enter(self, function: Final, /) -> Final:
+    def on_enter(self, function: Final = LEFT_OUT, /) -> Final:
         """Decorate a final handler that runs when the state has activated, or a multi state was called again.
 
         The handler is sync and takes the `Transition`. It acts and cannot refuse; mutations that it makes are queued.
@@ -509,7 +512,7 @@ class State(Generic[P, A_co]):
         """
         return hang(Mark("on_enter", self), function)
 
-    def on_exit(self, function: Final, /) -> Final:
+    def on_exit(self, function: Final = LEFT_OUT, /) -> Final:
         """Decorate a final handler that runs when the state has deactivated, closing included.
 
         It is sync and takes the `Transition`. It acts and cannot refuse; mutations that it makes are queued.
@@ -724,8 +727,11 @@ def check_colour(mark: Mark, function: object) -> None:
     """Refuse an async function where sync is due, and the other way round.
 
     Raises:
-      HandlerError: the colour is wrong, or it is a generator function, whose body a call would not run.
+      HandlerError: the colour is wrong, or it is a generator function, whose body a call would not run; or there is
+        none, as the decorator was written with parentheses.
     """
+    if function is LEFT_OUT:
+        raise HandlerError(f"{mark.describe()}() decorates nothing: write {mark.describe()}, without parentheses")
     name = getattr(function, "__qualname__", repr(function))
     if not callable(function):
         raise HandlerError(f"{mark.describe()}: {function!r} cannot be called: decorate a function")
