@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 import pytest
@@ -130,6 +132,8 @@ def _is_controller(config: pytest.Config) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
+    if MUTANT in os.environ and exitstatus == pytest.ExitCode.INTERRUPTED and session.testsfailed:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a test module that cannot be imported any more
     if _is_controller(config) and _is_whole(config) and exitstatus == pytest.ExitCode.OK and _reached.short():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if _is_controller(config) and config.getoption("--write-figures"):
@@ -146,3 +150,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if _is_whole(config):
         for line in _reached.short():
             terminalreporter.line(f"SHORT: {line}", red=True)
+
+
+# ---- Mutation testing: see mutants.py -------------------------------------------------------------------------------
+
+MUTANT = "MUTANT_UNDER_TEST"
+"""What mutmut puts into the environment: which mutant is called in place of its function."""
+
+
+def pytest_configure() -> None:
+    """Forget the test modules, so that a mutant is there when they make their schemas and machines.
+
+    mutmut runs pytest again and again in forks of one process, which has imported them all.
+    """
+    if MUTANT in os.environ:
+        for name, module in list(sys.modules.items()):
+            path = Path(getattr(module, "__file__", None) or "/")
+            if path.is_relative_to(Path(__file__).parent) and path.stem not in ("conftest", "proof"):
+                del sys.modules[name]

@@ -136,6 +136,10 @@ BAD: dict[str, tuple[object, str]] = {
     "args unknown": ({"name": "X", "states": {"A": {"args": "json:Nope"}}}, "names nothing that has been imported"),
     "a module unknown": ({"name": "X", "states": {"A": {"args": "no.such:C"}}}, "names nothing that has been imported"),
     "catches no list": ({"name": "X", "states": {"A": {"catches": 3}}}, "catches as data is a list of strings"),
+    "catches unknown": (
+        {"name": "X", "states": {"A": {"catches": ["json:Nope"]}}},
+        "X.A: 'json:Nope' names nothing that has been imported: import its module first",
+    ),
     "catches no exception": (
         {"name": "X", "states": {"A": {"catches": ["builtins:int"]}}},
         "catches subclasses of Exception",

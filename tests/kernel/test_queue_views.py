@@ -165,6 +165,12 @@ FORESEEN: dict[str, tuple[tuple[State[..., object], ...], list[Ask], str, str]] 
         "On",
         "Off Red Blue Blink Kept Sealed Go Error",
     ),
+    "a set of another than the first": (
+        NOTHING,
+        [lambda lamp: lamp.set(Lamp.Red)],
+        "Red",
+        "On Off Blue Blink Kept Sealed Go Error",
+    ),
     "a set and what was asked before it": (
         NOTHING,
         [lambda lamp: lamp.add(Lamp.Red), lambda lamp: lamp.set(Lamp.On)],

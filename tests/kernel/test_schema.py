@@ -822,7 +822,9 @@ def test_catching_what_is_no_exception_class_is_refused(wrong: object) -> None:
 
 def test_catching_nothing_or_a_group_is_refused() -> None:
     """Groups are split, so that their members are matched."""
-    with pytest.raises(SchemaError, match=r"catches=\(\) matches nothing: write the exceptions"):
+    with pytest.raises(
+        SchemaError, match=r"^catches=\(\) matches nothing: write the exceptions that this state stands for$"
+    ):
         ErrorState(catches=())
     with pytest.raises(SchemaError, match=r"catches=ExceptionGroup: a group is split and its members are matched"):
         ErrorState(catches=(OSError, ExceptionGroup))

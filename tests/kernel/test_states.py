@@ -137,8 +137,9 @@ def test_a_relation_that_holds_neither_state_nor_name_is_refused(
 
 def test_replacing_a_relation_by_something_else_is_refused() -> None:
     """None means: not given."""
-    with pytest.raises(SchemaError, match="after=3: a relation names states"):
-        Fetch.Idle.replace(after=3)
+    for relation in ("require", "add", "remove", "after"):
+        with pytest.raises(SchemaError, match=f"^{relation}=3: a relation names states"):
+            Fetch.Idle.replace(**{relation: 3})
     Fetch.Idle.replace(after=None)
 
 

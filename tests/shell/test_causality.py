@@ -573,6 +573,22 @@ async def test_closing_has_its_cause_in_children_too() -> None:
         assert causes(child) == ["close(), transition 1 of machine 'child'", *by]
 
 
+async def test_what_is_no_exception_closes_with_the_handler_that_raised_it_as_its_cause() -> None:
+    """As that handler would be if it had called close."""
+
+    class Stop(BaseException):
+        pass
+
+    def stops(t: Transition) -> None:
+        raise Stop
+
+    async with trsm.open_machine(Job, Job.Go.on_enter(named("Job.stops", stops)), id="job") as machine:
+        with pytest.raises(Stop):
+            machine.add(Job.Go)
+    assert causes(machine)[0].startswith("close(), transition ")
+    assert causes(machine)[1:] == ["by on_enter Job.stops, in transition 1 of machine 'job', add(Go)", "from outside"]
+
+
 async def test_a_machine_that_a_task_opens_has_that_task_as_its_cause() -> None:
     """Body, tasks and timeouts in it: they run in the context of who opened it."""
     lines: list[list[str]] = []

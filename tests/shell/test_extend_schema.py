@@ -571,7 +571,11 @@ async def test_in_a_transition() -> None:
 
         @Shop.Open.on_enter
         def act(self, t: Transition) -> None:
-            with pytest.raises(MutationError, match=r"extend_schema\(Larger\) in a transition"):
+            with pytest.raises(
+                MutationError,
+                match=r"^extend_schema\(Larger\) in a transition, which is of the present schema to its end: call it "
+                r"when the mutation has returned, or in a task$",
+            ):
                 t.machine.extend_schema(Larger)  # type: ignore[attr-defined]
             seen.append(MutationError)
 

@@ -410,6 +410,21 @@ def test_the_fingerprint_tells_schemas_apart(change: dict[str, State[..., object
     assert Engine(Other).snapshot()["fingerprint"] != Engine(Job).snapshot()["fingerprint"]
 
 
+def test_the_fingerprint_tells_args_classes_and_exceptions_apart() -> None:
+    """By where they are defined, and their names."""
+
+    def behaves(module: str, name: str) -> object:
+        made = type(name, (OSError,), {"__module__": module})
+        X = Schema.define("X", {"Foo": State(args=made)})
+        Y = Schema.define("Y", {"Err": ErrorState(catches=made)})
+        return Engine(X).snapshot()["fingerprint"], Engine(Y).snapshot()["fingerprint"]
+
+    one, elsewhere, other = behaves("a", "C"), behaves("b", "C"), behaves("a", "D")
+    for first, second in ((one, elsewhere), (one, other)):
+        assert first[0] != second[0] and first[1] != second[1]
+    assert one == behaves("a", "C")
+
+
 # ---- When it cannot be taken ----------------------------------------------------------------------------------------
 
 
@@ -534,7 +549,7 @@ def test_args_classes_whose_fields_cannot_be_told() -> None:
     X = Schema.define("X", {"Foo": State(args=Wait)})
     engine = Engine(X)
     engine.add(trsm.Call(X["Foo"], Longer()))
-    with pytest.raises(SnapshotError, match="Foo's own args class alone"):
+    with pytest.raises(SnapshotError, match=r"Foo's own args class alone, which is an attrs class or a dataclass$"):
         engine.snapshot()
 
 
@@ -606,7 +621,7 @@ def test_arguments_that_change_their_kind_when_made_again() -> None:
     X = Schema.define("X", {"Foo": State(args=Sly)})
     engine = Engine(X)
     engine.add(cast("Callable[..., trsm.Call[object]]", X["Foo"])(2))
-    with pytest.raises(SnapshotError, match=r"Foo.value is \(1,\)"):
+    with pytest.raises(SnapshotError, match=r"Foo.value is \(1,\), .* with names as keys$"):
         engine.snapshot()
 
 

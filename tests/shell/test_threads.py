@@ -169,6 +169,9 @@ async def test_other_ways_to_call_from_a_foreign_thread() -> None:
         binding = machine.bind(Handlers())
         assert isinstance(in_a_thread(lambda: Job.Idle in machine), WrongThread)
         assert isinstance(in_a_thread(binding.detach), WrongThread)
+        error = in_a_thread(machine.trace(Tracer()).detach)
+        assert isinstance(error, WrongThread)
+        assert str(error).startswith("detach of machine")
 
 
 async def test_what_may_be_read_anywhere() -> None:
