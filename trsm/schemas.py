@@ -20,7 +20,7 @@ from trsm import ErrorState, Group, Machine, Schema, State, Transition, exclusiv
 
 __all__ = ["Basic", "Cleanup", "Connected", "ConnectionPool", "Disposable", "Disposal"]
 
-logger = logging.getLogger("trsm")
+logger: logging.Logger = logging.getLogger("trsm")
 
 AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
 

@@ -26,6 +26,24 @@ class Relations:
         "required_by",
     )
 
+    names: tuple[str, ...]
+    require: tuple[int, ...]
+    required_by: tuple[int, ...]
+    add: tuple[int, ...]
+    added_by: tuple[int, ...]
+    remove: tuple[int, ...]
+    removed_by: tuple[int, ...]
+    after: tuple[int, ...]
+    auto: int
+    multi: int
+    latch: int
+    excludes: tuple[int, ...]
+    """Row i: the states that i removes or that remove i."""
+    entering: tuple[int, ...]
+    """All states in the order in which their handlers run on entering; leaving is its reverse."""
+    rank: tuple[int, ...]
+    """Row i: the place of state i in `entering`."""
+
     def __init__(
         self,
         names: tuple[str, ...],
@@ -44,14 +62,11 @@ class Relations:
         self.after = after
         self.auto, self.multi, self.latch = auto, multi, latch
         self.excludes = tuple(mine | theirs for mine, theirs in zip(remove, self.removed_by, strict=True))
-        """Row i: the states that i removes or that remove i."""
         self.entering = handler_order(after, require)
-        """All states in the order in which their handlers run on entering; leaving is its reverse."""
         rank = [0] * len(self.entering)
         for place, index in enumerate(self.entering):
             rank[index] = place
         self.rank = tuple(rank)
-        """Row i: the place of state i in `entering`."""
 
     def in_order(self, mask: int) -> tuple[int, ...]:
         """Return the members of `mask` in the order in which they enter."""
