@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 import trsm
-from examples.running import EXAMPLES, Program, program, run
+from examples.running import ENVIRONMENT, EXAMPLES, Ended, Program, program, run
 
 EXAMPLE = "path_watcher.py"
 spec = importlib.util.spec_from_file_location("path_watcher", EXAMPLES / EXAMPLE)
@@ -95,6 +96,67 @@ async def test_all_directories_go_away(tmp_path: Path) -> None:
         ended = await running.ended()
     assert ended.code == 1
     assert "Traceback" not in ended.err
+
+
+async def test_what_was_seen_but_not_told_when_it_ends(
+    tmp_path: Path, autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told at the end; and there is no empty line where nothing was seen."""
+
+    class Restless(path_watcher.Handlers):
+        async def watch(self, t: trsm.Transition) -> None:  # a task of Watching, as what it overrides
+            while True:
+                t.machine.add(Directory.Changed(names=frozenset({"busy"})))
+                await trio.sleep(0.2)
+
+    async with trsm.open_machine(Directory, Restless(tmp_path, None)) as machine:
+        machine.add(Directory.Watching)
+        await trio.sleep(3)
+        assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"{tmp_path}: busy (gone)\n"
+    async with trsm.open_machine(Directory, Restless(tmp_path, None)) as machine:
+        machine.add(Directory.Watching)
+    assert capsys.readouterr().out == ""
+
+
+PRETENDED = """
+import time
+import trio
+
+print("imported", flush=True)
+
+async def awatch(path, *, rust_timeout=600_000, yield_on_timeout=False, debounce, step):
+    print("begun", flush=True)
+    while True:
+        # As the real one: its thread is not left behind when the task is cancelled.
+        await trio.to_thread.run_sync(time.sleep, rust_timeout / 1000)
+        if yield_on_timeout:
+            yield set()
+"""
+
+
+async def test_ctrl_c_while_the_library_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is heeded soon, though the library's thread is waited for; and it is watching before it says so."""
+    (tmp_path / "watchfiles.py").write_text(PRETENDED)
+    ways = [str(tmp_path), ENVIRONMENT.get("PYTHONPATH", "")]
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", os.pathsep.join(filter(None, ways)))
+    async with program(EXAMPLE, tmp_path, cwd=tmp_path) as running:
+        await running.out.until("watching")
+        running.interrupt()
+        ended = await running.ended()
+    assert ended == Ended(0, f"imported\nbegun\nwatching {tmp_path}\n", "")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("watchfiles") is None, reason="watchfiles is not installed")
+async def test_ctrl_c_by_watchfiles(tmp_path: Path) -> None:
+    """Nothing that happens once it says that it is watching is missed, and Ctrl-C leaves no traceback."""
+    async with program(EXAMPLE, tmp_path, cwd=tmp_path) as running:
+        await running.out.until("watching")
+        (tmp_path / "file").touch()
+        await told(running, tmp_path, "file")
+        running.interrupt()
+        ended = await running.ended()
+    assert (ended.code, ended.err) == (0, "")
 
 
 async def test_without_asking_for_polling(tmp_path: Path) -> None:
