@@ -704,3 +704,120 @@ def test_programs_of_all_kinds(program: Program, sweep: Sweep) -> None:
         await program(Trial(CANCEL, -1))
 
     assert sweep(scenario) >= 1
+
+
+# ---- Functions of every form, replaced ------------------------------------------------------------------------------
+
+
+class Printer:
+    """Has functions that a look-up does not bind, or binds otherwise."""
+
+    def __init__(self) -> None:
+        self.printed: list[object] = []
+
+    class Stamp:
+        def __call__(self, *arguments: object) -> None:
+            LINES.append(arguments)
+
+    stamp = Stamp()
+    line = functools.partial(lambda *arguments: LINES.append(arguments), "line")
+    twice = functools.partialmethod(lambda self, *arguments: LINES.append((type(self).__name__, *arguments)), 2)
+
+    @property
+    def lately(self) -> Callable[..., None]:
+        return lambda *arguments: LINES.append(arguments)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name != "anything":
+            raise AttributeError(name)
+        return lambda *arguments: LINES.append((name, *arguments))
+
+
+class Making(type):
+    def make(cls, *arguments: object) -> None:
+        LINES.append((cls.__name__, *arguments))
+
+
+class Made(metaclass=Making):
+    pass
+
+
+LINES: list[tuple[object, ...]] = []
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "is_class"),
+    [
+        ("stamp", (1,), False),
+        ("stamp", (1,), True),
+        ("line", ("line", 1), False),
+        ("line", ("line", 1), True),
+        ("twice", ("Printer", 2, 1), False),
+        ("twice", ("Printer", 2, 1), True),
+        ("anything", ("anything", 1), False),
+    ],
+)
+def test_a_function_is_called_as_it_was_before_it_was_replaced(
+    name: str, line: tuple[object, ...], is_class: bool
+) -> None:
+    """With no argument more: a partial and an object that can be called are not bound, by a look-up at either place."""
+    LINES.clear()
+    printer = Printer()
+
+    async def prints() -> None:
+        getattr(printer, name)(1)
+
+    owner = Printer if is_class else printer
+    before = dict(vars(owner))
+    assert call_sweep(prints, owner, name) == 1
+    assert [line] * 2 == LINES, "the run that is not disturbed, and the last one"
+    assert dict(vars(owner)) == before
+
+
+def test_a_function_of_the_class_of_a_class() -> None:
+    """It is replaced on the class, and gone from there after."""
+    LINES.clear()
+
+    async def makes() -> None:
+        Made.make(1)
+
+    assert call_sweep(makes, Made, "make") == 1
+    assert LINES == [("Made", 1)] * 2
+    assert "make" not in vars(Made)
+
+
+def test_a_function_that_cannot_be_replaced() -> None:
+    """It says so, and where else to do it."""
+
+    class Slotted:
+        __slots__ = ()
+
+        def write(self) -> None: ...
+
+    for owner, name in ((Slotted(), "write"), (Printer(), "lately"), (dict, "get")):
+        with pytest.raises(
+            TypeError, match=rf"call_sweep\(…, .*, '{name}'\): it cannot be replaced there \(.*\): pass"
+        ):
+            call_sweep(good, owner, name)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "run"),
+    [*((sweep, 1) for sweep in SWEEPS), *((sweep, 2) for sweep in SWEEPS if sweep is not interrupt_sweep)],
+)
+def test_ctrl_c_of_a_person_ends_the_sweep_itself(sweep: Sweep, run: int) -> None:
+    """It is no finding about the scenario, and pytest ends with it."""
+    runs = 0
+
+    async def impatient() -> None:
+        nonlocal runs
+        runs += 1
+        async with trsm.open_machine(Job) as machine:
+            if runs == run:
+                signal.raise_signal(signal.SIGINT)
+            machine.add(Job.Idle)
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(impatient)
+    assert runs == run

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -349,20 +349,17 @@ class _Call(_Raising):
     @contextmanager
     def around(self, trial: _Trial) -> Generator[None]:
         self.raised = None
-        written: object = inspect.getattr_static(self.owner, self.function)
-        is_own = self.function in vars(self.owner)
-        inside = written
-        failing: object
-        if isinstance(written, (staticmethod, classmethod)):
-            inside = cast("classmethod[object, ..., object]", written).__func__
-        failing = made = self._failing(cast("Callable[..., object]", inside), trial)
-        if isinstance(written, staticmethod):
-            failing = staticmethod(made)
-        elif isinstance(written, classmethod):
-            failing = classmethod(made)
-        if not isinstance(self.owner, (type, types.ModuleType)) and not is_own:
-            failing = getattr(failing, "__get__")(self.owner, type(self.owner))  # noqa: B009 - bound, as a look-up would
-        setattr(self.owner, self.function, failing)
+        failing = self._in_place(trial)
+        own: Mapping[str, object] = getattr(self.owner, "__dict__", {})
+        is_own = self.function in own
+        written = own.get(self.function)
+        try:
+            setattr(self.owner, self.function, failing)
+        except (AttributeError, TypeError) as error:
+            raise TypeError(
+                f"call_sweep(…, {self.owner!r}, {self.function!r}): it cannot be replaced there ({error}): pass the "
+                "class, module or object that has it"
+            ) from None
         try:
             yield
         finally:
@@ -370,6 +367,30 @@ class _Call(_Raising):
                 setattr(self.owner, self.function, written)
             else:
                 delattr(self.owner, self.function)
+
+    def _in_place(self, trial: _Trial) -> object:
+        """Return what to write in place of the function, so that a look-up binds it as it does that."""
+        owner, missing = self.owner, object()
+        written: object = vars(owner).get(self.function, missing) if hasattr(owner, "__dict__") else missing
+        is_class = isinstance(owner, type)
+        if written is not missing and not is_class:
+            return self._failing(cast("Callable[..., object]", written), trial)  # nothing is bound there
+        for base in owner.__mro__ if isinstance(owner, type) else type(owner).__mro__:
+            if written is missing:
+                written = vars(base).get(self.function, missing)
+        failing: object
+        if isinstance(written, (staticmethod, classmethod)):
+            made = self._failing(cast("classmethod[object, ..., object]", written).__func__, trial)
+            failing = staticmethod(made) if isinstance(written, staticmethod) else classmethod(made)
+        elif callable(written):
+            failing = self._failing(written, trial)
+            if not hasattr(type(written), "__get__"):
+                failing = staticmethod(failing)  # a partial, or an object that can be called
+        else:
+            # A property, or made by the look-up itself: by ``__getattr__``, or by the class of a class.
+            found = self._failing(getattr(owner, self.function), trial)
+            failing = staticmethod(found) if written is missing or not is_class else found
+        return failing if is_class else getattr(failing, "__get__")(owner, type(owner))  # noqa: B009 - as a look-up would
 
     def _failing(self, function: Callable[..., object], trial: _Trial) -> Callable[..., object]:
         """Return a function that fails where it is the trial's turn, and else does what this one does."""
@@ -450,6 +471,10 @@ def _tried(
     """Run a scenario once, and raise what was found."""
     trial = _Trial(scenario, disturbance, point, bound)
     trial.run(seed)
+    for error in trial.left:
+        is_own = trial.place is not None and disturbance.is_its_own(trial, error)
+        if isinstance(error, KeyboardInterrupt) and not isinstance(error, expected) and not is_own:
+            raise error  # somebody has had enough of the sweep itself
     findings = trial.findings(expected)
     if after is not None and trial.hung is None:
         try:
