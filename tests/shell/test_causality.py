@@ -792,22 +792,27 @@ async def test_a_task_that_overflows_is_the_cause_of_its_error() -> None:
 
 async def test_a_mutation_that_nobody_observes_keeps_its_cause() -> None:
     """Made in a task, again and again: it is an entry of the journal, and who made it stands beside it."""
-    async with trsm.open_machine(Job, id="other") as other:
+
+    class Lamp(Schema):
+        Lit = State()
+
+    async with trsm.open_machine(Lamp, id="lamp") as lamp:
 
         async def work(t: Transition) -> None:
             for _ in range(3):
-                other.add(Job.Busy)
-                causes_of.append(other.last_transition.describe_cause())
-                other.remove(Job.Busy)
-                causes_of.append(other.last_transition.describe_cause())
+                lamp.add(Lamp.Lit)
+                causes_of.append(lamp.last_transition.describe_cause())
+                lamp.remove(Lamp.Lit)
+                causes_of.append(lamp.last_transition.describe_cause())
+            done.set()
 
+        done = trio.Event()
         causes_of: list[str] = []
         async with trsm.open_machine(Job, Job.Go.task(named("Job.work", work)), id="job") as machine:
             machine.add(Job.Go)
-            await other.when_tick(Job.Busy, 6)
-            await wait_all_tasks_blocked()
+            await done.wait()
     by = "by task Job.work, after transition 1 of machine 'job', add(Go)\nfrom outside"
     kinds = ("add", "remove")
     assert causes_of == [
-        f"{kinds[number % 2]}(Busy), transition {number + 1} of machine 'other'\n{by}" for number in range(6)
+        f"{kinds[number % 2]}(Lit), transition {number + 1} of machine 'lamp'\n{by}" for number in range(6)
     ]
