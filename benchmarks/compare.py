@@ -26,12 +26,10 @@ def main() -> None:
     options = parser.parse_args()
     workers = [Worker("now", sys.executable, TRSM), Worker("then", options.python, TRSM)]
     rows = [["case", "", options.name, "now", "now / then", ""]]
-    for case in CASES:
-        if options.only and case.key not in options.only:
-            continue
-        print(f"{case.key:16} {case.title}", file=sys.stderr, flush=True)
-        best = measure(case, workers, options.repeats)
-        now, then = best.get("now"), best.get("then")
+    cases = [case for case in CASES if not options.only or case.key in options.only]
+    best = measure(cases, workers, options.repeats)
+    for case in cases:
+        now, then = best["now"].get(case.key), best["then"].get(case.key)
         if now is None or then is None:
             cells = [*("" if one is None else figure(case.key, one) for one in (then, now)), "", ""]
         else:

@@ -52,13 +52,8 @@ def main() -> None:
     workers = [Worker(library, sys.executable) for library in libraries]
     if options.xstate_python and not options.trio_only:
         workers.append(Worker(XSTATE, options.xstate_python))
-    figures: dict[str, dict[str, float]] = {worker.name: {} for worker in workers}
-    for case in CASES:
-        if options.only and case.key not in options.only:
-            continue
-        print(f"{case.key:16} {case.title}", file=sys.stderr, flush=True)
-        for name, best in measure(case, workers, options.repeats).items():
-            figures[name][case.key] = best
+    cases = [case for case in CASES if not options.only or case.key in options.only]
+    figures = measure(cases, workers, options.repeats)
     for worker in workers:
         worker.close()
     result = {

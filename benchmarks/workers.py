@@ -73,15 +73,24 @@ class Worker:
         self._process.wait()
 
 
-def measure(case: Case, workers: Sequence[Worker], repeats: int) -> dict[str, float]:
-    """Return the best of several samples for each worker that has the case, taken in turn, forwards and backwards."""
-    knowing = [worker for worker in workers if worker.knows(case)]
-    best: dict[str, float] = {}
-    for turn in range(1 if case.once else repeats):
-        for worker in knowing if turn % 2 else knowing[::-1]:
-            sample = worker.ask(case, count=1 if case.key == "12" else None)
-            if sample is None:
-                knowing = [other for other in knowing if other is not worker]
-            else:
-                best[worker.name] = min(sample, best.get(worker.name, sample))
+def measure(cases: Sequence[Case], workers: Sequence[Worker], repeats: int) -> dict[str, dict[str, float]]:
+    """Return the best of several samples for each worker and each case that it has.
+
+    In each round all cases are taken, and for each of them all workers in turn, forwards and backwards: what slows the
+    machine down for a while slows all of them down.
+    """
+    best: dict[str, dict[str, float]] = {worker.name: {} for worker in workers}
+    failed: set[tuple[str, str]] = set()
+    for turn in range(repeats):
+        print(f"round {turn + 1} of {repeats}", file=sys.stderr, flush=True)
+        for case in cases:
+            for worker in workers if turn % 2 else workers[::-1]:
+                if (case.once and turn) or not worker.knows(case) or (worker.name, case.key) in failed:
+                    continue
+                sample = worker.ask(case, count=1 if case.key == "12" else None)
+                if sample is None:
+                    failed.add((worker.name, case.key))
+                else:
+                    figures = best[worker.name]
+                    figures[case.key] = min(sample, figures.get(case.key, sample))
     return best
