@@ -164,7 +164,8 @@ class Trial(trio.abc.Instrument):
     @contextmanager
     def _witnessing(self) -> Iterator[None]:
         """Bind a witness ahead of all handlers of every machine, and keep every machine and waiter that is made."""
-        made, condition, when_closed = Machine._made, Machine._condition, Machine.when_closed
+        made, when_closed = Machine._made, Machine.when_closed
+        condition, awaited = Machine._condition, Machine._awaited
         joined, left = Machine._joined_now, _opening._Block.__aexit__
 
         def make(schema: type[Schema], handlers: tuple[object, ...], *args: object) -> Machine:
@@ -198,6 +199,7 @@ class Trial(trio.abc.Instrument):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Machine, "_made", make)
             patch.setattr(Machine, "_condition", lambda *args: keep(condition(*args)))
+            patch.setattr(Machine, "_awaited", lambda *args: keep(awaited(*args)))
             patch.setattr(Machine, "when_closed", lambda machine: keep(when_closed(machine)))
             patch.setattr(Machine, "_joined_now", join)
             patch.setattr(_opening._Block, "__aexit__", leave)

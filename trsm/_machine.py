@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, TypeVarTuple, cast, get_ar
 import attrs
 import trio
 
-from trsm._core._bits import lowest, members, union
+from trsm._core._bits import lowest, members
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
 from trsm._core._logging import logged
@@ -117,7 +117,6 @@ class Machine(Performer):
         "_is_joined",
         "_parent",
         "_subscriptions",
-        "_watchers",
     )
 
     _transition_type: ClassVar[type[CoreTransition]] = Transition
@@ -156,7 +155,7 @@ class Machine(Performer):
             machine._timers = parent._timers
         else:
             machine._timers = Timers(nursery, context)
-        machine._watched = machine._definition.timed
+        machine._held = machine._watched = machine._definition.timed
         machine._children = None
         machine._deferred = None
         machine._errors = None
@@ -168,7 +167,6 @@ class Machine(Performer):
         machine._started = None
         machine._subscriptions = None
         machine._task_count = 0
-        machine._watchers = False
         if snapshot is not None:
             machine._restore(snapshot)
         if parent is not None:
@@ -188,8 +186,6 @@ class Machine(Performer):
     _is_joined: bool
     """Whether body and tasks have ended and cleanups have run."""
     _subscriptions: Subscriptions | None
-    _watchers: bool
-    """Whether anybody looks after every transition."""
 
     @property
     def last_transition(self) -> Transition:
@@ -259,37 +255,11 @@ class Machine(Performer):
         if self._subscriptions is not None:
             self._look(self._subscriptions, plan, transition, removal)
 
-    def _is_watched(self, number: int) -> bool:
-        subscriptions = self._subscriptions
-        return (
-            self._watchers
-            or (subscriptions is not None and number in subscriptions.tables)
-            or Performer._is_watched(self, number)
-        )
-
-    def _subscription_changed(self, key: int, is_present: bool) -> None:
-        if key >= 0:
-            if is_present:
-                self._watched |= 1 << key
-            elif not self._is_watched(key):
-                self._watched &= ~(1 << key)
-        elif key == ANY:
-            self._watchers = is_present
-            self._watch_anew()
-        elif key == QUEUE:
-            self._is_settling_watched = is_present
-
     def _renumber(self, places: list[int], before: type[Schema]) -> None:
         super()._renumber(places, before)
         if self._subscriptions is not None:
             self._subscriptions.renumber(places)
-        self._watch_anew()
-
-    def _watch_anew(self) -> None:
-        """Work out which states somebody looks at."""
-        self._watched = (
-            -1 if self._watchers else union(1 << n for n in range(len(self._definition.states)) if self._is_watched(n))
-        )
+        self._watched = self._held | self._looked_at
 
     def _look(
         self,
@@ -311,7 +281,9 @@ class Machine(Performer):
             except BaseException as error:
                 self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
         if ended:
-            self._wake(ended)
+            wake(ended)
+            if self._tracers:
+                self._tell_ended(ended)
 
     def _ask(self, predicate: Callable[[*Ts], U], source: Source | None, *args: *Ts) -> U:
         """Ask a predicate, which may look, and not change this machine; it may change others."""
@@ -324,17 +296,19 @@ class Machine(Performer):
             self._phase, self._running = phase, running
             set_cause(cause)
 
-    def _wake(self, ended: Iterable[Waiter[object]]) -> None:
+    def _wake(self, ended: list[Waiter[Any]]) -> None:
         """Wake those who wait for these, and tell tracers."""
         wake(ended)
-        if self._tracers:
-            for waiter in ended:
-                self._announce(Tracer.waiter_ended, waiter)
+        self._tell_ended(ended)
+
+    def _tell_ended(self, ended: list[Waiter[Any]]) -> None:
+        for waiter in ended:
+            self._announce(Tracer.waiter_ended, waiter)
 
     def _subscribers(self) -> Subscriptions:
         """Return who looks at what; made when somebody first does."""
         if self._subscriptions is None:
-            self._subscriptions = Subscriptions(self._subscription_changed)
+            self._subscriptions = Subscriptions(self)
         return self._subscriptions
 
     def _subscribe(self, observer: Observing, keys: Iterable[int]) -> None:
@@ -361,7 +335,10 @@ class Machine(Performer):
         """
         if value is not None or self._is_closed:
             return self._condition(waiter, value)
-        waiter._refs = (self._subscribers().add(waiter, lowest(missing)),)
+        subscriptions = self._subscriptions
+        if subscriptions is None:
+            subscriptions = self._subscribers()
+        waiter._refs = (subscriptions.add(waiter, (missing & -missing).bit_length() - 1),)
         if self._tracers:
             self._announce(Tracer.waiter_subscribed, waiter)
         return waiter

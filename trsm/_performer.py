@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVarTuple, cast
 
 import trio
 
-from trsm._core._bits import members, renumbered
+from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind
 from trsm._core._engine import Engine
 from trsm._core._errors import HandlerError, MachineClosed, MutationError, QueueFull, ReadOnly
@@ -116,7 +116,8 @@ class Performer(Engine):
             among = self._scopes.get(key)
             if among is None:
                 among = self._scopes[key] = {}
-                self._watched |= 1 << number
+                self._held |= 1 << number
+                self._watched |= self._held
             among[scope] = None
         if self._tracers:
             try:
@@ -134,14 +135,15 @@ class Performer(Engine):
         number = self._definition.numbers[state]
         assert self._scopes is not None  # it held these scopes
         del self._scopes[number, ends_active]
-        self._unwatch(number)
+        self._release(number)
 
-    def _unwatch(self, number: int) -> None:
-        """Forget a state, unless somebody still looks at it."""
-        if not self._is_watched(number):
-            self._watched &= ~(1 << number)
+    def _release(self, number: int) -> None:
+        """Forget a state, unless it is still held."""
+        if not self._is_held(number):
+            self._held &= ~(1 << number)
+            self._watched = self._held | self._looked_at
 
-    def _is_watched(self, number: int) -> bool:
+    def _is_held(self, number: int) -> bool:
         scopes, slots, started = self._scopes, self._slots, self._started
         return (
             bool(self._definition.timed >> number & 1)
@@ -159,7 +161,7 @@ class Performer(Engine):
                     for scope in scopes:
                         scope.cancel(reason)
                     scopes.clear()  # none of them is among it any more, when it is left
-                    self._unwatch(number)
+                    self._release(number)
                     self._announce(Tracer.scope_ended, self._definition.states[number], reason)
         if self._slots is not None:
             for number in plan.leaving:
@@ -203,6 +205,7 @@ class Performer(Engine):
             self._started = {-1 if number < 0 else places[number]: some for number, some in self._started.items()}
         if self._deadlines is not None:
             self._deadlines = {places[number]: deadline for number, deadline in self._deadlines.items()}
+        self._held = union(1 << number for number in range(len(self._definition.states)) if self._is_held(number))
         was_timed = renumbered(before._definition.timed, places)
         timed = self._definition.timed
         for number in members(was_timed & ~timed):
@@ -279,7 +282,8 @@ class Performer(Engine):
             slot = self._slots.get(number)
             if slot is None:
                 slot = self._slots[number] = Slot(self, self._limits.queue_limit)
-                self._watched |= 1 << number
+                self._held |= 1 << number
+                self._watched |= self._held
             for handler in handlers:
                 work = handler.function
                 if handler.place >= 0:
@@ -343,7 +347,8 @@ class Performer(Engine):
             self._started = {}
         self._started.setdefault(number, {})[scope] = None
         if number >= 0:
-            self._watched |= 1 << number
+            self._held |= 1 << number
+            self._watched |= self._held
 
         @trio.lowlevel.enable_ki_protection
         async def run() -> None:
@@ -379,7 +384,7 @@ class Performer(Engine):
         if not self._started[number]:
             del self._started[number]
             if number >= 0:
-                self._unwatch(number)
+                self._release(number)
 
     def _spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
         """Start a task in the machine's nursery, in the context of `open_machine`."""

@@ -5,21 +5,22 @@ from __future__ import annotations
 import weakref
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from threading import get_ident
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
+import outcome
 import trio
 
-from trsm._core._bits import renumbered
+from trsm._core._bits import renumbered, union
 from trsm._core._consensus import Kind
 from trsm._core._errors import BufferFull, MachineClosed, WrongThread
 from trsm._core._ticks import Ticks
 from trsm._core._transition import Transition
 from trsm._protection import protect
 
-current_task, reschedule = trio.lowlevel.current_task, trio.lowlevel.reschedule
-wait_task_rescheduled = trio.lowlevel.wait_task_rescheduled
+checkpoint, current_task = trio.lowlevel.checkpoint, trio.lowlevel.current_task
+reschedule, wait_task_rescheduled = trio.lowlevel.reschedule, trio.lowlevel.wait_task_rescheduled
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -77,14 +78,11 @@ class Waiter(Generic[T_co]):
         """Whether it has ended, with a value or a failure."""
         return self._is_done
 
-    def __await__(self) -> Generator[object, None, T_co]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T_co:
+    def __await__(self) -> Generator[object, Any, T_co]:
         if get_ident() != self._thread:
             _check_thread(self._thread, "a waiter")
         if self._is_done:
-            await trio.lowlevel.checkpoint()
+            yield from checkpoint().__await__()
         else:
             tasks = self._tasks
             if tasks is None:
@@ -97,7 +95,7 @@ class Waiter(Generic[T_co]):
                 return trio.lowlevel.Abort.SUCCEEDED
 
             try:
-                await wait_task_rescheduled(abort)
+                yield from wait_task_rescheduled(abort).__await__()
             except BaseException:
                 del self  # or the traceback keeps it subscribed for as long as the exception is handled
                 raise
@@ -145,25 +143,53 @@ def _fresh(error: BaseException) -> BaseException:
     return error
 
 
-def wake(ended: Iterable[Waiter[object]]) -> None:
-    """Let composites judge what ended, innermost first, then wake every task that waits for any of it."""
+class _Woken(outcome.Outcome[None]):
+    """What a task is woken with: nothing, as `reschedule` would give it; but one for all, and not one for each task."""
+
+    __slots__ = ()
+
+    def unwrap(self) -> None:
+        """Return nothing, however often."""
+
+    def send(self, gen: Generator[T, None, object]) -> T:
+        """Go on with a generator."""
+        return gen.send(None)
+
+    async def asend(self, agen: AsyncGenerator[T, None]) -> T:
+        """Go on with an asynchronous generator."""
+        return await agen.asend(None)
+
+
+WOKEN = _Woken()
+
+
+def wake(ended: list[Waiter[object]]) -> None:
+    """Let composites judge what ended, then wake every task that waits for any of it."""
+    for waiter in ended:
+        if waiter._above is not None:
+            ended = _with_composites(ended)
+            break
+    for waiter in ended:
+        tasks = waiter._tasks
+        if tasks is not None:
+            waiter._tasks = None
+            for task in tasks:
+                reschedule(task, WOKEN)
+
+
+def _with_composites(ended: list[Waiter[object]]) -> list[Waiter[object]]:
+    """Return what ended, and the composites that end with it: they judge it innermost first."""
     done = list(ended)
     levels: dict[int, dict[_Composite[object], None]] = {}
-    for waiter in done:
-        if waiter._above is not None:
-            _rise(waiter, levels)
+    for waiter in ended:
+        _rise(waiter, levels)
     while levels:
         for composite in levels.pop(min(levels)):
             composite._judge()
             if composite.done:
                 done.append(composite)
                 _rise(composite, levels)
-    for waiter in done:
-        tasks = waiter._tasks
-        if tasks is not None:
-            waiter._tasks = None
-            for task in tasks:
-                reschedule(task)
+    return done
 
 
 def _rise(waiter: Waiter[object], levels: dict[int, dict[_Composite[object], None]]) -> None:
@@ -374,7 +400,12 @@ class Condition(Waiter[T_co]):
             raise
         if value is None:
             return False
-        self._end(value, None)
+        self._is_done = True  # what `_end` does, without the call
+        self._value = value
+        self._error = None
+        for subscription in self._refs:
+            subscription.table.drop(subscription)
+        self._refs = ()
         return True
 
     def renumber(self, places: Sequence[int]) -> None:
@@ -440,21 +471,31 @@ def _gone(ref: weakref.ref[Observer]) -> None:
         subscription.drop()
 
 
+class Observed(Protocol):
+    """A machine, as those who look at it see it."""
+
+    _held: int
+    _looked_at: int
+    _watched: int
+    _is_settling_watched: bool
+
+
 class Subscriptions:
     """Who looks at what: for each state, and for `ANY`, the observers in the order in which they came.
 
+    The machine is told by its fields of what they look at, with no call: it is the same for each of them.
+
     An observer may go at any call (the garbage collector runs where it likes), and its subscription with it. So tables
-    are copied, in one step of C (`list`), before they are walked; and `add` calls nothing between finding a table and
+    are copied, in one step of C, before they are walked; and `add` calls nothing between finding a table and
     writing to it, or that table might be dropped in between (a subscription is hashed and compared in C).
     """
 
-    __slots__ = ("changed", "tables", "thread")
+    __slots__ = ("machine", "tables", "thread")
 
-    def __init__(self, changed: Callable[[int, bool], None]) -> None:
+    def __init__(self, machine: Observed) -> None:
         self.tables: dict[int, dict[Subscription, None]] = {}
         self.thread = get_ident()
-        self.changed = changed
-        """Told when a key gets its first observer, or loses its last."""
+        self.machine = machine
 
     def __len__(self) -> int:
         return sum(len(table) for table in list(self.tables.values()))
@@ -464,11 +505,16 @@ class Subscriptions:
         subscription = Subscription(observer, _gone)
         subscription.table = self
         subscription.key = key
-        if key not in self.tables:
-            self.tables[key] = {subscription: None}
-            self.changed(key, True)
-        else:
+        if key in self.tables:
             self.tables[key][subscription] = None
+            return subscription
+        self.tables[key] = {subscription: None}
+        if key >= 0:
+            machine = self.machine
+            machine._looked_at |= 1 << key
+            machine._watched |= 1 << key
+        else:
+            self.look_anew()
         return subscription
 
     def drop(self, subscription: Subscription) -> None:
@@ -477,8 +523,21 @@ class Subscriptions:
         if table is not None and subscription in table:
             del table[subscription]
             if not table:
-                del self.tables[subscription.key]
-                self.changed(subscription.key, False)
+                key = subscription.key
+                del self.tables[key]
+                if key < 0:
+                    self.look_anew()
+                elif ANY not in self.tables:
+                    machine = self.machine
+                    machine._looked_at &= ~(1 << key)
+                    machine._watched = machine._held | machine._looked_at
+
+    def look_anew(self) -> None:
+        """Tell the machine what is looked at."""
+        keys, machine = list(self.tables), self.machine
+        machine._looked_at = -1 if ANY in keys else union(1 << key for key in keys if key >= 0)
+        machine._watched = machine._held | machine._looked_at
+        machine._is_settling_watched = QUEUE in keys
 
     def renumber(self, places: Sequence[int]) -> None:
         """Give every state's table its new number. One whose observer goes meanwhile is swept by `of`."""
@@ -489,23 +548,28 @@ class Subscriptions:
                 subscription.key = place
             tables[place] = table
         self.tables = tables
+        self.look_anew()
         for observer in self.of(list(tables)):
             if isinstance(observer, Condition):
                 cast("Condition[object]", observer).renumber(places)
 
     def of(self, keys: Iterable[int]) -> list[Observer]:
         """Return the observers under these keys, each once."""
-        tables = self.tables
-        under = [list(table) for key in keys if (table := tables.get(key)) is not None]
+        under: list[Subscription] = []
         found: list[Observer] = []
-        for subscriptions in under:
-            for subscription in subscriptions:
-                observer = subscription()
-                if observer is not None:
-                    found.append(observer)
-                else:
-                    self.drop(subscription)
-        return found if len(under) < 2 else list({id(observer): observer for observer in found}.values())
+        tables = 0
+        for key in keys:
+            table = self.tables.get(key)
+            if table is not None:
+                under += table
+                tables += 1
+        for subscription in under:
+            observer = subscription()
+            if observer is not None:
+                found.append(observer)
+            else:
+                self.drop(subscription)
+        return found if tables < 2 else list({id(observer): observer for observer in found}.values())
 
 
 # ---- Streams --------------------------------------------------------------------------------------------------------

@@ -94,6 +94,7 @@ class Runner:
         "_escaped",
         "_faults",
         "_firsts",
+        "_held",
         "_id",
         "_is_closed",
         "_is_due",
@@ -101,6 +102,7 @@ class Runner:
         "_journal",
         "_last",
         "_limits",
+        "_looked_at",
         "_phase",
         "_plans",
         "_queue",
@@ -169,8 +171,12 @@ class Runner:
         """Whether somebody wants to hear that the machine has settled."""
         self._error: Exception | None = None
         self._running: Handler | None = None
+        self._held = 0
+        """States whose scopes, tasks or timeouts the shell ends, or begins, when they are committed."""
+        self._looked_at = 0
+        """States whose waiters or watchers the shell asks to look when all handlers have run; -1 for all."""
         self._watched = 0
-        """States whose waiters, scopes or watchers the shell wants to hear of; -1 for all."""
+        """Both together."""
         self._ticks_at_close: Ticks | None = None
         self._journal: Journal | None = None
         """The page that is written on now; None before the first transition."""
@@ -518,7 +524,7 @@ class Runner:
                     self._auto_due = self._is_due = True
                 if plan.moves_error:
                     self._error = self._error_after(plan, transition)
-                if plan.moved & self._watched:
+                if plan.moved & self._held:
                     self._committed(plan, transition)
                 if self._tracers:
                     self._tell(self._tracers, Tracer.committed, transition)
@@ -538,8 +544,10 @@ class Runner:
                         ended = self._call(rest, plan, transition, bound, failure)
                         break
                 self._running = None
-            if ended is not None or plan.tasks or plan.touched & self._watched or self._tracers:
+            if ended is not None or self._tracers:
                 outcome = self._ended(plan, transition, ended, bound)
+            elif plan.tasks or plan.touched & self._looked_at:
+                self._finished(plan, transition, None, bound)
             if self._is_due or self._tracers or self._is_settling_watched:
                 self._settle(journal.tick + transition._position)
         finally:
@@ -791,7 +799,7 @@ class Runner:
             self._auto_due = self._is_due = True
         if plan.moves_error:
             self._error = self._error_after(plan, transition)
-        if plan.moved & self._watched:
+        if plan.moved & self._held:
             self._committed(plan, transition)
         if self._tracers:
             self._tell(self._tracers, Tracer.committed, transition)
@@ -846,7 +854,7 @@ class Runner:
                 undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
                 removal = self._new_transition(undone, transition._mutation)
                 self._transact(undone, removal, silent=failure.silent)
-        if plan.tasks or plan.touched & self._watched:
+        if plan.tasks or plan.touched & self._looked_at:
             self._finished(plan, transition, removal, bound)
         if self._tracers:
             for ended in (transition,) if removal is None else (transition, removal):
@@ -1024,12 +1032,12 @@ class Runner:
         return False
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
-        """Called right after a commit that moved a watched state, before any final handler."""
+        """Called right after a commit that moved a state that is held, before any final handler."""
 
     def _finished(
         self, plan: Plan, transition: Transition, removal: Transition | None, bound: tuple[object, ...]
     ) -> None:
-        """Called after the final handlers, if a state has tasks or is watched; `removal` is what a fault brought."""
+        """Called after the final handlers, if a state has tasks or is looked at; `removal` is what a fault brought."""
 
     def _settled(self) -> None:
         """Called when the queue has run empty, if somebody wants to hear of it."""
