@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import operator
 import types
 from collections.abc import Awaitable, Callable, Mapping
 from threading import get_ident
@@ -224,19 +225,29 @@ class Performer(Engine):
             deadline.drop()
 
     def _seconds_left(self) -> dict[int, float | None]:
-        deadlines = self._deadlines or {}
-        return {
-            number: max(0.0, deadlines[number].at - trio.current_time()) if number in deadlines else None
-            for number in members(self._active & self._definition.timed)
+        now, deadlines = trio.current_time(), self._deadlines or {}
+        # In the order in which they ring: what is left does not tell it of those that end together, or are due.
+        left: dict[int, float | None] = {
+            number: max(0.0, deadline.at - now)
+            for number, deadline in sorted(deadlines.items(), key=operator.itemgetter(1))
         }
+        for number in members(self._active & self._definition.timed):
+            left.setdefault(number, None)
+        return left
 
-    def _reopened(self, plan: Plan, transition: Transition, left: Mapping[int, float | None]) -> None:
+    def _reopened(self, plan: Plan, transition: Transition) -> None:
         self._start_tasks(plan, transition, self._bound)
-        for number in plan.entering:
-            if self._definition.timed >> number & 1:
-                seconds = left.get(number, self._definition.timeouts[number][0])
-                if seconds is not None:
-                    self._start_deadline(number, seconds)
+
+    def _time_restored(self, left: Mapping[int, float | None]) -> None:
+        definition = self._definition
+        whole = {
+            number: definition.timeouts[number][0]
+            for number in definition.relations.in_order(self._active & definition.timed)
+            if number not in left
+        }
+        for number, seconds in (*left.items(), *whole.items()):
+            if seconds is not None:
+                self._start_deadline(number, seconds)
 
     def _timed_out(self, state: State[..., object]) -> None:
         """Deactivate a state whose timeout is over, and add what is declared to come then.

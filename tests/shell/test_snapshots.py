@@ -249,6 +249,71 @@ async def test_a_timeout_that_was_refused_is_not_tried_again(autojump_clock: Moc
         assert machine.remove(Job.Waiting)
 
 
+class Tied(Schema):
+    """Whichever of two timeouts ends last says what is active for good."""
+
+    Ended = State(remove="Gone")
+    Gone = State(remove=Ended)
+    Slow = State(timeout=10, on_timeout=Ended)
+    Quick = State(timeout=4, on_timeout=Gone)
+    ErrValue = ErrorState(catches=ValueError, timeout=10, on_timeout=Ended)
+
+
+class Handled:
+    @Tied.Error.on_enter
+    def handled(self, t: Transition) -> None:
+        pass
+
+
+def enter(machine: Machine, state: State[..., object]) -> None:
+    if state is Tied.ErrValue:
+        machine.add_error(ValueError())
+    else:
+        machine.add(cast("State[[], object]", state))
+
+
+@pytest.mark.parametrize("restored", [0, 1, 2])
+@pytest.mark.parametrize("slow", [Tied.Slow, Tied.ErrValue])
+@pytest.mark.parametrize("is_slow_first", [True, False])
+async def test_timeouts_that_end_together(
+    autojump_clock: MockClock, is_slow_first: bool, slow: State[..., object], restored: int
+) -> None:
+    """They end in the order in which they began, of error states too, however often the machine was restored."""
+
+    class Same(Tied):
+        Quick = Tied.Quick.extend(timeout=10)
+
+    snapshot: dict[str, object] | None = None
+    for round in range(restored + 1):
+        async with trsm.open_machine(Same, Handled(), snapshot=snapshot) as machine:
+            if not round:
+                for state in (slow, Same.Quick) if is_slow_first else (Same.Quick, slow):
+                    enter(machine, state)
+            snapshot = through_json(machine.snapshot())
+            if round == restored:
+                await trio.sleep(11)
+                assert machine.is_active(Same.Gone if is_slow_first else Same.Ended)
+
+
+@pytest.mark.parametrize("is_restored", [True, False])
+async def test_timeouts_that_are_due(mock_clock: MockClock, is_restored: bool) -> None:
+    """Nothing is left of either; the one that was over first ends first, though it began last."""
+    async with trsm.open_machine(Tied) as machine:
+        machine.add(Tied.Slow)
+        mock_clock.jump(1)
+        machine.add(Tied.Quick)
+        mock_clock.jump(20)
+        snapshot = through_json(machine.snapshot())
+        assert snapshot["timeouts"] == {"Quick": 0, "Slow": 0}
+        if not is_restored:
+            await machine.when_not(Tied.Slow, Tied.Quick)
+            assert Tied.Ended in machine
+            return
+    async with trsm.open_machine(Tied, snapshot=snapshot) as machine:
+        await machine.when_not(Tied.Slow, Tied.Quick)
+        assert Tied.Ended in machine
+
+
 async def test_a_snapshot_of_an_engine_has_whole_timeouts(autojump_clock: MockClock) -> None:
     """An engine has no clock: the time starts with the machine that is restored."""
     engine = Engine(Job)

@@ -969,6 +969,8 @@ class Engine(Runner):
         It holds all ticks, the args instances that active states were called with (of a multi state, by the call that
         began the instance), what is left of timeouts, and the type and text of ``machine.error``. Handlers, free
         keywords and children are not part of it: what a restarted task needs belongs in its state's args class.
+        Timeouts stand in the order in which they end, and those that end together keep it, if whatever stores the
+        snapshot does (`json` does, unless it sorts the keys).
 
         Raises:
           SnapshotError: in a transition, or while something is queued; on a machine that is closing or closed; an args
@@ -1009,13 +1011,12 @@ class Engine(Runner):
         self._began = [None for _ in restored.ticks]
         errors = restored.active & definition.errors
         # Those that came with an error find it in their transition; the others have none.
-        last = self._reopen(restored.active & ~errors, restored.calls, None, restored.left)
-        self._reopen(errors, restored.calls, restored.error, restored.left)
+        last = self._reopen(restored.active & ~errors, restored.calls, None)
+        self._reopen(errors, restored.calls, restored.error)
         self._last = last
+        self._time_restored(restored.left)
 
-    def _reopen(
-        self, entering: int, calls: dict[int, object], error: Exception | None, left: Mapping[int, float | None]
-    ) -> Transition:
+    def _reopen(self, entering: int, calls: dict[int, object], error: Exception | None) -> Transition:
         """Let a transition stand for those that began these instances, in the machine that was."""
         order = self._definition.relations.in_order(entering)
         tasks = tuple((number, self._table.tasks[number]) for number in order if number in self._table.tasks)
@@ -1023,15 +1024,20 @@ class Engine(Runner):
         transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
         for number in order:
             self._began[number] = transition
-        self._reopened(plan, transition, left)
+        self._reopened(plan, transition)
         return transition
 
     def _seconds_left(self) -> dict[int, float | None]:
-        """Return what is left of the timeouts of active states; None for one that is over. An engine has no clock."""
+        """Return what is left of the timeouts of active states, in the order in which they end; None for one that is
+        over. An engine has no clock.
+        """
         return {}
 
-    def _reopened(self, plan: Plan, transition: Transition, left: Mapping[int, float | None]) -> None:
+    def _reopened(self, plan: Plan, transition: Transition) -> None:
         """Called when a restore has made states active."""
+
+    def _time_restored(self, left: Mapping[int, float | None]) -> None:
+        """Called at the end of a restore, with what was left of timeouts."""
 
     # ---- Closing ----------------------------------------------------------------------------------------------------
 

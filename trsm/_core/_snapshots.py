@@ -32,7 +32,8 @@ class Restored:
     active: int
     calls: dict[int, object]
     left: dict[int, float | None]
-    """State -> how many seconds are left of its timeout; None if it is over, and the state stayed."""
+    """State -> how many seconds are left of its timeout; None if it is over, and the state stayed. Of those that end at
+    the same time the first is the first here."""
     error: RestoredError | None
 
 
@@ -99,7 +100,7 @@ def taken(
         "tick": tick,
         "ticks": dict(zip(names, ticks, strict=True)),
         "args": {names[number]: _fields(definition.states[number], calls[number]) for number in sorted(calls)},
-        "timeouts": {names[number]: left[number] for number in sorted(left)},
+        "timeouts": {names[number]: seconds for number, seconds in left.items()},
         "error": None if error is None else _plain_error(error),
     }
 
