@@ -594,6 +594,47 @@ def test_arguments_that_do_not_come_back_from_their_fields() -> None:
             engine.snapshot()
 
 
+@dataclasses.dataclass
+class Counted:
+    a: int
+    b: object = dataclasses.field(init=False, default=9)
+    c: int = dataclasses.field(init=False)
+
+
+@attrs.define
+class Derived:
+    a: int
+    b: object = attrs.field(init=False, default=9)
+    c: int = attrs.field(init=False)
+
+
+class Unequal:
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("never compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("args", [Counted, Derived])
+def test_fields_that_the_class_sets_by_itself(args: type[Counted | Derived]) -> None:
+    """They are no part of a snapshot if they come back by themselves, and refuse it if they would be another value."""
+    X = Schema.define("X", {"Foo": State(args=args)})
+    engine = Engine(X)
+    instance = args(a=1)
+    engine.add(trsm.Call(X["Foo"], instance))
+    assert engine.snapshot()["args"] == {"Foo": {"a": 1}}
+    instance.b = math.nan
+    with pytest.raises(SnapshotError, match=r"arguments of Foo do not come back .*: b was nan, and would be 9"):
+        engine.snapshot()
+    instance.b = Unequal()
+    with pytest.raises(SnapshotError, match=r"arguments of Foo cannot be made again .*: never compared"):
+        engine.snapshot()
+    instance.b = 9
+    instance.c = 3
+    with pytest.raises(SnapshotError, match=r"c was 3, and would be None"):
+        engine.snapshot()
+
+
 def test_arguments_that_change_their_kind_when_made_again() -> None:
     """A field that turns into what JSON does not have is named."""
 

@@ -974,7 +974,8 @@ class Engine(Runner):
 
         Raises:
           SnapshotError: in a transition, or while something is queued; on a machine that is closing or closed; an args
-            instance is not of an attrs class or dataclass, or a field of it is nothing that JSON gives back as it was.
+            instance is not of an attrs class or dataclass, a field of it is nothing that JSON gives back as it was, or
+            one that its class sets by itself (``init=False``) would not have that value again.
           WrongThread: called from another thread.
 
         Example::

@@ -118,23 +118,29 @@ def _dotted(kind: type[Exception]) -> str:
 
 def _fields(state: State[..., object], instance: object) -> dict[str, object]:
     """Return the fields of an args instance, made sure that another like it can be made of them."""
-    fields = _read_fields(state, instance)
+    carried, left_out = _field_names(state, instance)
+    fields = _read_fields(state, instance, carried)
     try:
-        again = _read_fields(state, state(**fields).args)
+        other = state(**fields).args
+        again = _read_fields(state, other, carried)
+        both = [(name, fields[name], again[name]) for name in fields]
+        both += [(name, getattr(instance, name, None), getattr(other, name, None)) for name in left_out]
+        changed = [one for one in both if one[1] is not one[2] and one[1] != one[2]]
     except SnapshotError:
         raise
     except Exception as error:
         raise SnapshotError(f"the arguments of {state} cannot be made again from their fields: {error}") from error
-    if again != fields:
-        changed = next(name for name in fields if again.get(name) != fields[name])
+    if changed:
+        name, was, would_be = changed[0]
         raise SnapshotError(
-            f"the arguments of {state} do not come back from their fields: {changed} was {fields[changed]!r}, and "
-            f"would be {again.get(changed)!r}"
+            f"the arguments of {state} do not come back from their fields: {name} was {was!r}, and would be "
+            f"{would_be!r}"
         )
     return fields
 
 
-def _read_fields(state: State[..., object], instance: object) -> dict[str, object]:
+def _field_names(state: State[..., object], instance: object) -> tuple[dict[str, str], list[str]]:
+    """Return what the args class takes, as it is passed and as it is read, and the fields that it sets by itself."""
     import dataclasses  # not before: few programs need it, and all would wait for it
 
     kind = type(instance)
@@ -145,14 +151,19 @@ def _read_fields(state: State[..., object], instance: object) -> dict[str, objec
             "which is an attrs class or a dataclass"
         )
     if attrs.has(kind):
-        names = {field.alias or field.name: field.name for field in attrs.fields(kind) if field.init}
+        found = [(field.alias or field.name, field.name, field.init) for field in attrs.fields(kind)]
     elif dataclasses.is_dataclass(kind):
-        names = {field.name: field.name for field in dataclasses.fields(kind) if field.init}
+        found = [(field.name, field.name, field.init) for field in dataclasses.fields(kind)]
     else:
         raise SnapshotError(
             f"the arguments of {state} are of {kind.__qualname__}, which is neither an attrs class nor a dataclass: "
             "make it one, so that its fields can be told"
         )
+    carried = {key: name for key, name, is_taken in found if is_taken}
+    return carried, [name for _, name, is_taken in found if not is_taken]
+
+
+def _read_fields(state: State[..., object], instance: object, names: Mapping[str, str]) -> dict[str, object]:
     return {key: _plain(getattr(instance, name), f"{state}.{key}") for key, name in names.items()}
 
 
