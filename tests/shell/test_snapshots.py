@@ -789,6 +789,7 @@ async def lived(machine: Machine, steps: list[tuple[str, object]]) -> list[objec
     for what, value in steps:
         if what == "sleep":
             await trio.sleep(cast("float", value))
+            await wait_all_tasks_blocked()  # a timeout that ends at this very moment does so before what comes next
         else:
             act(machine, what, value)
         log.append([machine.tick(state) for state in Job.states])
