@@ -342,9 +342,10 @@ def pipe(
 
     When a state of `source` activates, or a multi state is called again, the state of `target` that it is piped to is
     added, with the same free keywords and, if both have the same args class, the same instance; when it deactivates,
-    it is removed. Where several states lead to one, it is removed with the last of them. Each is an ordinary mutation
-    of the target, made in the source's final handlers: in order and at once, or queued if the target is in a
-    transition. What the target refuses or has no room for is in `Pipe.refusals`, and logged.
+    it is removed. Where several states of one pipe lead to one, it is removed with the last of them; it knows
+    nothing of other pipes that lead there. Each is an ordinary mutation of the target, made in the source's final
+    handlers: in order and at once, or queued if the target is in a transition. What the target refuses or has no room
+    for is in `Pipe.refusals`, and logged.
 
     A pipe only watches: an error of the source is not handled because ``Error`` is piped.
 
@@ -363,7 +364,7 @@ def pipe(
         would close a ring that leads a state back to itself, or a machine is closed.
       SchemaError: a state of the target needs arguments that the source's state does not have.
       UnknownState: a state is not one of its machine's schema, or the target has none of that name.
-      TypeError: something else than a machine, or than states, is given.
+      TypeError: something else than a machine, or than states, is given; or a set is, together with ``to``.
       ReadOnly: called from a negotiation handler or a predicate of the source.
       WrongThread: one of the machines belongs to another thread.
 
@@ -422,6 +423,13 @@ def _paired(
         mapping = cast("Mapping[AnyState, AnyState]", states)
         heres, theres = _own(source, mapping), _own(target, mapping.values())
     else:
+        if to is not None:
+            for given in (states, to):
+                if isinstance(given, (set, frozenset)):
+                    raise TypeError(
+                        f"pipe(…, {given!r}): a set has no order, so that nobody knows which state leads to which: "
+                        "write a list, or one mapping of states to states"
+                    )
         heres = _own(source, _several(states))
         theres = [target.schema[here.name] for here in heres] if to is None else _own(target, _several(to))
     if len(heres) != len(theres):

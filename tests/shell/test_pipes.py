@@ -624,6 +624,10 @@ async def test_bad_arguments() -> None:
         refused(TypeError, r"pipe\(target=<Engine .*pass a machine", source, Source.Ready, trsm.Engine(Target))
         refused(TypeError, r"pipe\(…, 'Ready'\): pass a state, several, or a mapping", source, "Ready", target)
         refused(TypeError, r"pipe\(…, 5\)", source, Source.Ready, target, 5)
+        for states in ({Source.Ready, Source.Busy}, frozenset({Source.Ready}), [Source.Ready, Source.Busy]):
+            to = [Target.Go, Target.Ready] if isinstance(states, (set, frozenset)) else {Target.Go, Target.Ready}
+            refused(TypeError, r"pipe\(…, .*: a set has no order.*: write a list, or one", source, states, target, to)
+        trsm.pipe(source, {Source.Ready, Source.Busy}, target).close()  # by their names, so that order is nothing
         refused(UnknownState, "Go", source, Target.Go, target)
         refused(UnknownState, "Busy", source, Source.Ready, target, Source.Busy)
         refused(UnknownState, "Target has no state 'Failing'", source, Source.Failing, target)
