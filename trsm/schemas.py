@@ -11,11 +11,11 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import trio
 
-from trsm import ErrorState, Group, Machine, Schema, State, Transition, exclusive
+from trsm import ErrorState, Group, HandlerError, Machine, Schema, State, Transition, exclusive
 
 __all__ = ["Basic", "Cleanup", "Connected", "ConnectionPool", "Disposable", "Disposal"]
 
@@ -219,6 +219,10 @@ class Disposable(Schema):
     ``RegisterDisposal(function, *args)`` registers an async function, ``Disposing`` runs all of them, the last first,
     and ``Disposed`` (latched) says that it is done.
 
+    A machine is opened on it with a `Disposal` among its handlers, or one of a class that inherits it; otherwise
+    `HandlerError` says so, since a cleanup would be registered that nobody runs. If ``Disposing`` is removed while
+    cleanups run, they run to their end, ``Disposed`` comes then, and until then no cleanup is registered.
+
     Example::
 
         import trio
@@ -251,6 +255,16 @@ class Disposable(Schema):
     RegisterDisposal: State[Concatenate[AsyncFunction, ...], Cleanup] = State(multi=True, args=Cleanup)
     Disposing: State[[], None] = State(remove=RegisterDisposal)
     Disposed: State[[], None] = State(latch=True, remove=(RegisterDisposal, Disposing))
+
+    @classmethod
+    def __check_handlers__(cls, handlers: tuple[object, ...]) -> None:
+        """Refuse a machine that has no `Disposal`."""
+        super().__check_handlers__(handlers)
+        if not any(issubclass(type(one), Disposal) for one in handlers):
+            raise HandlerError(
+                f"a machine of {cls.__name__} is opened without a Disposal, so that nobody would run what "
+                f"RegisterDisposal registers: write open_machine({cls.__name__}, Disposal(), …)"
+            )
 
 
 class _Registered:
@@ -287,6 +301,13 @@ class Disposal:
             raise ValueError(f"timeout={timeout!r}: write a positive number of seconds")
         self._timeout = timeout
         self._registered: WeakKeyDictionary[Machine, list[_Registered]] = WeakKeyDictionary()
+        self._disposing: WeakSet[Machine] = WeakSet()
+        """Those whose cleanups run, whether or not ``Disposing`` is still active."""
+
+    @Disposable.RegisterDisposal.can_enter
+    def is_not_disposing(self, t: Transition) -> bool:
+        """Refuse a cleanup that would come too late, while the others run."""
+        return t.machine not in self._disposing
 
     @Disposable.RegisterDisposal.on_enter
     def register(self, t: Transition) -> None:
@@ -299,6 +320,7 @@ class Disposal:
     async def dispose(self, t: Transition) -> None:
         """Run what is registered."""
         machine = t.machine
+        self._disposing.add(machine)
         waiting = self._registered.pop(machine, [])
         errors: list[BaseException] = []
         late: list[str] = []
@@ -313,6 +335,7 @@ class Disposal:
                 errors.append(error)
             if scope.cancelled_caught:
                 late.append(registered.__qualname__)
+        self._disposing.discard(machine)
         if late:
             errors.append(
                 trio.TooSlowError(
