@@ -244,7 +244,7 @@ def test_bad_input_is_refused_before_anything_is_explored() -> None:
     """In words that say what to write."""
     with pytest.raises(TypeError, match=r"'Door' is no schema: pass a class that inherits from trsm\.Schema"):
         explore("Door")  # type: ignore[arg-type]
-    for limit in (0, -1, 1.5, "many"):
+    for limit in (0, -1, 1.5, "many", True):
         with pytest.raises(ValueError, match="write how many sets may be reachable, a whole number, 1 or more"):
             explore(Door, limit=limit)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"is one state: write without=\[Door\.Open\]"):

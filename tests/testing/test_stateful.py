@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import enum
 import math
+import os
 import subprocess
 import sys
 import threading
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +31,7 @@ from trsm._core._plan import Plan
 from trsm._core._runner import Runner
 from trsm.testing import Fault, MachineRules, _driving
 
+STEPS = ("add", "remove", "set", "toggle", "mutate")
 QUICK = settings(max_examples=30, stateful_step_count=12, deadline=None, database=None)
 SEARCH = settings(
     QUICK,
@@ -86,10 +93,11 @@ TestGate = GateRules.TestCase
 TestGate.settings = QUICK
 
 
-def found(rules: type[MachineRules]) -> BaseException:
-    """Return what Hypothesis finds, which has to be something."""
+def found(rules: type[MachineRules], *, is_shrunk: bool = True) -> BaseException:
+    """Return what Hypothesis finds, which has to be something; not as it is shrunk, if that is another test's."""
+    phases = SEARCH.phases if is_shrunk else (Phase.generate,)
     with pytest.raises(BaseException) as caught:
-        run_state_machine_as_test(rules, settings=SEARCH)
+        run_state_machine_as_test(rules, settings=settings(SEARCH, phases=phases))
     return caught.value
 
 
@@ -183,13 +191,32 @@ def test_what_goes_wrong_in_the_machine_is_found(handlers: type, words: str, mon
 
     TwoRules.handlers = (handlers,)
     monkeypatch.setattr(_driving, "TURNS", 2_000)
-    error = found(TwoRules)
+    error = found(TwoRules, is_shrunk=False)
     assert words in str(error)
     program = program_of(error)
     assert "# where TwoRules is defined:" in program
     with pytest.raises(AssertionError) as caught:
         run_program(program, TwoRules)
     assert words in str(caught.value)
+
+
+def test_a_machine_sees_several_mutations_before_its_end() -> None:
+    """Else what takes five of them is never come to: each life has more than three of them, though ends come often."""
+    steps: Counter[str] = Counter()
+
+    class CountedRules(MachineRules):
+        schema = Two
+
+        def teardown(self) -> None:
+            steps.update(step.removeprefix("rules.").partition("(")[0] for step in self._steps)
+            super().teardown()
+
+    run_state_machine_as_test(CountedRules, settings=settings(SEARCH, stateful_step_count=20, phases=(Phase.generate,)))
+    made = sum(steps[name] for name in STEPS)
+    assert set(STEPS) < steps.keys()
+    assert all(steps[name] * 100 > steps.total() for name in ("sleep", "fail", "cancel", "close")), steps
+    assert made * 3 > steps.total(), steps
+    assert made > 3 * (steps["cancel"] + steps["close"]), steps
 
 
 def test_errors_that_are_expected_may_leave_the_machine() -> None:
@@ -429,12 +456,80 @@ def test_program_with_infinity() -> None:
     run_program(program, LimitRules)
 
 
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Mode(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    at: datetime.datetime
+    colours: tuple[Colour, ...]
+
+
+@attrs.frozen
+class Noted:
+    note: Note
+    price: Decimal
+    mode: Mode
+
+
+class Written(Schema):
+    Of = State(args=Noted)
+
+
+class WrittenRules(MachineRules):
+    schema = Written
+
+
+def test_program_with_values_of_other_modules() -> None:
+    """It imports what they are made of, and writes members of enums by their names: pasted, it runs."""
+    note = Note(datetime.datetime(2026, 1, 2), (Colour.RED,))
+    keywords: dict[str, object] = {
+        "some": [Colour.RED, {Mode.READ: frozenset({Decimal(1)})}],
+        "both": Mode.READ | Mode.WRITE,
+        "one": (1,),
+    }
+    with made(WrittenRules) as rules:
+        rules.add(Written.Of(note=note, price=Decimal("1.5"), mode=Mode.WRITE), **keywords)
+    program = rules._program()
+    assert program.partition("\n\n")[0].splitlines() == [
+        "from decimal import Decimal",
+        f"from {__name__} import Colour",
+        f"from {__name__} import Mode",
+        f"from {__name__} import Note",
+        "import datetime",
+    ]
+    assert "mode=Mode.WRITE), some=[Colour.RED, {Mode.READ: frozenset({Decimal('1')})}], both=Mode" in program
+    assert "note=Note(at=datetime.datetime(2026, 1, 2, 0, 0), colours=(Colour.RED,)), price=" in program
+    assert "one=(1,))" in program
+    run_program(program, WrittenRules)
+
+
+def test_program_with_a_value_that_does_not_show_how_it_is_made() -> None:
+    """It is shown all the same, for a person to write."""
+
+    class TwoRules(MachineRules):
+        schema = Two
+
+    with made(TwoRules) as rules:
+        rules.add(Two.Left, thing=object())
+    assert "rules.add(Two.Left, thing=<object object at " in rules._program()
+
+
 def test_program_of_a_module(tmp_path: Path) -> None:
     """Pasted into a file of its own, it is a test that fails under pytest as the rules did."""
     (tmp_path / "rules_of_mine.py").write_text(RULES)
     (tmp_path / "test_search.py").write_text("from rules_of_mine import DoorRules\nTestDoor = DoorRules.TestCase\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    run = subprocess.run([*command, "test_search.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    bare = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.run(
+        [*command, "test_search.py"], cwd=tmp_path, capture_output=True, text=True, env=bare, check=False
+    )
     assert run.returncode == 1, run.stdout
     shown = run.stdout.partition("The same as a program")[2].partition("\n")[2]
     lines = [line.removeprefix("E").removeprefix("  ").removeprefix("  ") for line in shown.splitlines()]
@@ -445,7 +540,9 @@ def test_program_of_a_module(tmp_path: Path) -> None:
         if line.strip() == "rules.teardown()":
             break
     (tmp_path / "test_pasted.py").write_text("\n".join(program) + "\n")
-    again = subprocess.run([*command, "test_pasted.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    again = subprocess.run(
+        [*command, "test_pasted.py"], cwd=tmp_path, capture_output=True, text=True, env=bare, check=False
+    )
     assert again.returncode == 1, again.stdout
     assert "AssertionError: the alarm is on and the door is open" in again.stdout
     assert "1 failed" in again.stdout
@@ -468,7 +565,7 @@ class Handlers:
     async def work(self, t): ...
 
 @settings(
-    max_examples=60, stateful_step_count=8, derandomize=True, database=None, deadline=None,
+    max_examples=100, stateful_step_count=20, derandomize=True, database=None, deadline=None,
     phases=(Phase.generate, Phase.shrink),
 )
 class DoorRules(MachineRules):
@@ -507,7 +604,7 @@ def test_kernel_that_moves_a_tick_by_itself(monkeypatch: pytest.MonkeyPatch) -> 
         faults = ()
 
     spoiled(monkeypatch)
-    error = found(TwoRules)
+    error = found(TwoRules, is_shrunk=False)
     assert "ticks have moved by no transition" in str(error)
     with pytest.raises(AssertionError, match="ticks have moved by no transition"):
         run_program(program_of(error), TwoRules)

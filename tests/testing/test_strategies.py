@@ -95,6 +95,9 @@ def shown(schema: type[Schema]) -> dict[str, object]:
         lambda schema: any({"add", "require"} <= set(schema.between(a, b)) for a in schema for b in schema if a != b),
         lambda schema: any("remove" in schema.between(a, b) for a in list(schema)[:-1] for b in list(schema)[:-1]),
         lambda schema: len(schema) == 9,
+        lambda schema: any(state.auto and state.multi for state in schema),
+        lambda schema: any(state.auto and state.latch for state in schema),
+        lambda schema: any(state.multi and state.latch for state in schema),
     ],
 )
 def test_everything_comes_and_shrinks(condition: Callable[[type[Schema]], bool]) -> None:
@@ -117,8 +120,8 @@ def test_flags_that_are_not_wanted() -> None:
 
 def test_smallest_schema() -> None:
     """One state and no more; or as many as there must be. It has the name that was asked for."""
-    assert shown(find(schemas(), lambda schema: True)) == {"A": {}}
-    smallest = find(schemas(min_states=3, name="Mine"), lambda schema: True)
+    assert shown(find(schemas(), lambda schema: True, settings=FIND)) == {"A": {}}
+    smallest = find(schemas(min_states=3, name="Mine"), lambda schema: True, settings=FIND)
     assert shown(smallest) == {"A": {}, "B": {}, "C": {}}
     assert smallest.__name__ == "Mine"
 
@@ -168,7 +171,7 @@ def test_kinds(kind: str) -> None:
 
 def test_what_is_called() -> None:
     """Errors never; at most as many states as were said. The smallest adds the first state."""
-    assert repr(find(mutations(Gate), lambda step: True)) == "add(Gate.Locked)"
+    assert repr(find(mutations(Gate), lambda step: True, settings=FIND)) == "add(Gate.Locked)"
     steps = mutations(Gate, max_called=2)
     for unwanted in (
         lambda step: len(step.states) > 2 or len(step.dropped) > 2,
@@ -209,9 +212,9 @@ def test_arguments_by_a_strategy() -> None:
     step = find(steps, lambda one: "Unlocked" in repr(one), settings=FIND)
     assert repr(step) == "add(Gate.Unlocked(value=50, mint='here'))"
     odd = mutations(Odd, arguments={Odd.Untyped: st.builds(Odd.Untyped, st.integers())}, kinds=("add",))
-    assert repr(find(odd, lambda one: True)) == "add(Odd.Untyped(0))"
+    assert repr(find(odd, lambda one: True, settings=FIND)) == "add(Odd.Untyped(0))"
     tuples = mutations(Tuples, arguments={Tuples.Of: st.builds(Tuples.Of, st.just((3, 4)))}, kinds=("add",))
-    assert repr(find(tuples, lambda one: True)) == "add(Tuples.Of(*(3, 4)))"
+    assert repr(find(tuples, lambda one: True, settings=FIND)) == "add(Tuples.Of(*(3, 4)))"
 
 
 def test_arguments_that_nobody_can_draw() -> None:
@@ -288,12 +291,14 @@ def test_any_set_of_states_is_reached() -> None:
     )
     assert repr(reached).startswith("<Reached Gate by ")
     assert len(reached.mutations) <= 3
-    assert repr(find(machines(Gate), lambda one: True)) == "<Reached Gate by nothing>"
+    assert repr(find(machines(Gate), lambda one: True, settings=FIND)) == "<Reached Gate by nothing>"
 
 
 def test_machines_by_chosen_steps() -> None:
     """They are driven by these and no others."""
-    reached = find(machines(Gate, steps=mutations(Gate, kinds=("set",))), lambda one: len(one.mutations) == 2)
+    reached = find(
+        machines(Gate, steps=mutations(Gate, kinds=("set",))), lambda one: len(one.mutations) == 2, settings=FIND
+    )
     assert {step.kind for step in reached.mutations} == {"set"}
 
 
@@ -305,7 +310,7 @@ def left(t: Transition) -> None:
 @pytest.mark.parametrize("handler", [left, Handlers(), Handlers, lambda: Handlers()])
 def test_handlers_of_every_form(handler: object) -> None:
     """A function that is a handler, an object, a class, and a function that makes one."""
-    reached = find(machines(Gate, handler), lambda one: len(one.mutations) == 1)
+    reached = find(machines(Gate, handler), lambda one: len(one.mutations) == 1, settings=FIND)
     assert reached.engine().tick(Gate.Locked) == 1
 
 
@@ -317,7 +322,7 @@ def test_modules_with_handlers() -> None:
     exec("from trsm import Transition", module.__dict__)
     exec("def left(t: Transition) -> None: ...", module.__dict__)
     module.__dict__["left"] = Gate.Log.on_exit(module.__dict__["left"])
-    assert find(machines(Gate, module), lambda one: True).engine()
+    assert find(machines(Gate, module), lambda one: True, settings=FIND).engine()
 
 
 class Needy(Handlers):

@@ -745,6 +745,7 @@ class Made(metaclass=Making):
 LINES: list[tuple[object, ...]] = []
 
 
+@pytest.mark.filterwarnings("ignore:functools.partial will be a method descriptor:FutureWarning")  # Python 3.13
 @pytest.mark.parametrize(
     ("name", "line", "is_class"),
     [

@@ -410,7 +410,7 @@ class Exploration:
 def explored(schema: type[Schema], limit: int, without: Iterable[AnyState], progress: Progress | None) -> Graph:
     """Return the graph of a schema, once all that was passed is found to make sense."""
     consensus = Consensus(schema)
-    if not isinstance(limit, int) or limit < 1:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ValueError(f"limit={limit!r}: write how many sets may be reachable, a whole number, 1 or more")
     if isinstance(without, State):
         raise TypeError(f"without={without!r} is one state: write without=[{schema.__name__}.{without}]")

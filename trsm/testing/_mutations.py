@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-from collections.abc import Callable, Mapping
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, Protocol, cast
 
 import attrs
@@ -47,7 +49,7 @@ class Mutation:
 
     def __repr__(self) -> str:
         states = [self._written(one) for one in self.states]
-        keywords = [f"{name}={value!r}" for name, value in self.keywords.items()]
+        keywords = [f"{name}={_value(value)}" for name, value in self.keywords.items()]
         if self.kind == "mutate":
             dropped = [self._written(one) for one in self.dropped]
             states = [f"add=[{', '.join(states)}]", f"remove=[{', '.join(dropped)}]"]
@@ -74,5 +76,62 @@ def _arguments(instance: object) -> list[str]:
     elif dataclasses.is_dataclass(instance):
         names = [(one.name, one.name) for one in dataclasses.fields(instance) if one.init]
     else:
-        return [f"*{instance!r}"] if isinstance(instance, tuple) else [repr(instance)]
-    return [f"{alias}={getattr(instance, name)!r}" for name, alias in names]
+        return [f"*{instance!r}"] if isinstance(instance, tuple) else [_value(instance)]
+    return [f"{alias}={_value(getattr(instance, name))}" for name, alias in names]
+
+
+def _value(value: object) -> str:
+    """Return a value as a program has it: what its repr says, but for members of enums, which it cannot make."""
+    if isinstance(value, enum.Enum):
+        kind, name = type(value), cast("str | None", value.name)  # None for several flags in one
+        return f"{kind.__qualname__}.{name}" if name in kind.__members__ else f"{kind.__qualname__}({value.value!r})"
+    if type(value) is list:
+        return f"[{', '.join(map(_value, cast('list[object]', value)))}]"
+    if type(value) is tuple:
+        return f"({''.join(f'{_value(one)}, ' for one in cast('tuple[object, ...]', value)).removesuffix(' ')})"
+    if type(value) is dict:
+        pairs = cast("dict[object, object]", value).items()
+        return f"{{{', '.join(f'{_value(key)}: {_value(one)}' for key, one in pairs)}}}"
+    if not isinstance(value, type) and (attrs.has(type(value)) or dataclasses.is_dataclass(value)):
+        return f"{type(value).__qualname__}({', '.join(_arguments(value))})"
+    return repr(value)
+
+
+def imports(lines: Iterable[str], steps: Iterable[Mutation]) -> list[str]:
+    """Return what a program of these lines imports for the values that are written in them, sorted."""
+    try:
+        tree = ast.parse("\n".join(lines))
+    except SyntaxError:
+        return []  # some value does not show how it is made
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    prefixes = {
+        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    found: set[str] = set()
+    for step in steps:
+        values = (*(one.args for one in step.states if isinstance(one, Call)), *step.keywords.values())
+        for kind in {type(part) for value in values for part in _parts(value)}:
+            package, outermost = kind.__module__.partition(".")[0], kind.__qualname__.partition(".")[0]
+            if package in prefixes:
+                found.add(f"import {package}")
+            elif outermost in names and package not in ("builtins", "__main__") and "<locals>" not in kind.__qualname__:
+                found.add(f"from {kind.__module__} import {outermost}")
+    return sorted(found)
+
+
+def _parts(value: object) -> Iterator[object]:
+    """Iterate over a value, and all that its repr may show."""
+    yield value
+    kind: type = type(value)
+    inside: Iterable[object] = ()
+    if isinstance(value, dict):
+        pairs = cast("dict[object, object]", value)
+        inside = (*pairs, *pairs.values())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inside = cast("Iterable[object]", value)
+    elif attrs.has(kind):
+        inside = [getattr(value, one.name) for one in attrs.fields(kind)]
+    elif dataclasses.is_dataclass(value):
+        inside = [getattr(value, one.name) for one in dataclasses.fields(value)]
+    for one in inside:
+        yield from _parts(one)

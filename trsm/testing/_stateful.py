@@ -13,7 +13,7 @@ from trsm import Call, Engine, Machine, Result, Schema
 from trsm.testing._driving import Life
 from trsm.testing._faults import Fault, checked_error
 from trsm.testing._made import checked_schema, made_handlers
-from trsm.testing._mutations import AnyState, Mutation
+from trsm.testing._mutations import AnyState, Mutation, imports
 from trsm.testing._strategies import mutations
 
 T = TypeVar("T")
@@ -93,6 +93,7 @@ class MachineRules(RuleBasedStateMachine):
             )
         super().__init__()
         self._steps: list[str] = []
+        self._mutations: list[Mutation] = []
         self._is_by_hand = True
         """Whether nobody but the steps themselves checks the user's invariants."""
         with self._told():
@@ -197,6 +198,7 @@ class MachineRules(RuleBasedStateMachine):
             self._life.open()
 
     def _mutate(self, mutation: Mutation, wait: bool) -> Result:
+        self._mutations.append(mutation)
         written = repr(mutation)
         if not wait:
             written = f"{written[:-1]}, wait=False)"
@@ -226,8 +228,9 @@ class MachineRules(RuleBasedStateMachine):
         is_local = "<locals>" in cls.__qualname__ or cls.__module__ == "__main__"
         name = cls.__name__ if is_local else cls.__qualname__
         numbers = any(word in step for step in self._steps for word in ("inf", "nan"))
+        needed = [*(["from math import inf, nan"] if numbers else []), *imports(self._steps, self._mutations)]
         lines = [
-            *(["from math import inf, nan", ""] if numbers else []),
+            *([*needed, ""] if needed else []),
             f"# where {name} is defined:"
             if is_local
             else f"from {cls.__module__} import {cls.__qualname__.partition('.')[0]}",
@@ -275,10 +278,21 @@ def _rules(cls: type[MachineRules]) -> dict[str, object]:
         return not rules.is_over
 
     steps = mutations(cls.schema, arguments=cls.arguments, keywords=cls.keywords)
+    adds = mutations(cls.schema, kinds=("add",), arguments=cls.arguments, keywords=cls.keywords)
 
-    @rule(mutation=steps, wait=st.sampled_from((True, True, True, False)))
-    def mutation(self: MachineRules, mutation: Mutation, wait: bool) -> None:
-        self._mutate(mutation, wait)
+    # Hypothesis draws a rule, each as often as any other. With a single one for mutations a machine would see two of
+    # them before its end, and never come to what takes five.
+    @rule(mutation=adds)
+    def add(self: MachineRules, mutation: Mutation) -> None:
+        self._mutate(mutation, True)
+
+    @rule(mutation=steps)
+    def mutation(self: MachineRules, mutation: Mutation) -> None:
+        self._mutate(mutation, True)
+
+    @rule(mutation=steps)
+    def hurried(self: MachineRules, mutation: Mutation) -> None:
+        self._mutate(mutation, False)
 
     @rule(seconds=st.sampled_from(cls.seconds or (0,)))
     def time_passes(self: MachineRules, seconds: float) -> None:
@@ -300,7 +314,9 @@ def _rules(cls: type[MachineRules]) -> dict[str, object]:
         self.reopen()
 
     made: dict[str, object] = {
+        "rule_add": precondition(is_open)(add),
         "rule_mutation": precondition(is_open)(mutation),
+        "rule_hurried": precondition(is_open)(hurried),
         "rule_end": precondition(is_open)(ends),
         "rule_reopen": precondition(lambda rules: bool(rules.is_over))(opens_again),
     }

@@ -69,7 +69,7 @@ def _plain_schemas(
         if error_states and draw(st.sampled_from((False, False, False, True))):
             state["catches"] = [draw(st.sampled_from(("builtins:OSError", "builtins:ValueError")))]
             continue  # an error state has no flags but its own
-        for flag in draw(st.lists(st.sampled_from(flags), max_size=1)) if flags else ():
+        for flag in draw(st.lists(st.sampled_from(flags), max_size=2, unique=True)) if flags else ():
             if draw(st.booleans()):
                 state[flag] = True
     latched = {one for one in names if "latch" in states[one]}

@@ -384,8 +384,10 @@ class _Call(_Raising):
             failing = staticmethod(made) if isinstance(written, staticmethod) else classmethod(made)
         elif callable(written):
             failing = self._failing(written, trial)
-            if not hasattr(type(written), "__get__"):
-                failing = staticmethod(failing)  # a partial, or an object that can be called
+            # A partial is bound by a look-up from Python 3.14 on; in 3.13 it has a ``__get__`` that only warns.
+            is_partial = isinstance(written, functools.partial) and sys.version_info < (3, 14)
+            if is_partial or not hasattr(type(written), "__get__"):
+                failing = staticmethod(failing)  # or an object that can be called
         else:
             # A property, or made by the look-up itself: by ``__getattr__``, or by the class of a class.
             found = self._failing(getattr(owner, self.function), trial)
