@@ -356,6 +356,19 @@ def test_would_remove_what_stands_above_it(call: State[[], object], loser: str, 
     assert engine.add(call) and not engine.is_active(Tied[loser])
 
 
+def test_the_first_state_of_all_is_preferred_and_not_required() -> None:
+    """Why it stands above the other is told of it as of any."""
+
+    class Ring(Schema):
+        X = State(remove="Y")
+        Y = State(remove="Z")
+        Z = State(remove=X)
+        Call = State(add=[X, Y, Z])
+
+    text = Engine(Ring).explain("add", Ring.Call).text
+    assert "Z cannot activate: it would remove X; X comes with Call." in text
+
+
 # ---- Handlers -------------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,10 @@ from trsm import Engine, ErrorState, Group, Schema, SchemaError, State, exclusiv
 class Job:
     path: str = ""
 
+    @attrs.frozen
+    class Part:
+        place: int = 0
+
 
 class Whole(Schema):
     """One of everything."""
@@ -93,6 +97,25 @@ def test_error_is_written_only_where_something_was_added_to_it() -> None:
     again = Schema.from_dict(data)
     assert again.to_dict() == data
     assert again["Error"].relations.remove == (again["A"],)
+
+
+def test_a_class_inside_a_class_is_found_again() -> None:
+    """Its name has a dot."""
+    data = Schema.define("X", {"A": State(args=Job.Part)}).to_dict()
+    assert data["states"]["A"]["args"].endswith(":Job.Part")
+    assert Schema.from_dict(data)["A"].args is Job.Part
+
+
+def test_a_group_is_exclusive_if_the_data_says_so() -> None:
+    """What is not said is false, and a group may hold one state then."""
+    data = {
+        "name": "X",
+        "states": {"A": {}, "B": {}},
+        "groups": {"both": {"states": ["A", "B"]}, "one": {"states": ["A"]}},
+    }
+    again = Schema.from_dict(data)
+    assert [group.is_exclusive for group in again.groups] == [False, False]
+    assert Engine(again).add(again["A"], again["B"])
 
 
 def test_what_is_not_said_is_not_written() -> None:
