@@ -319,7 +319,13 @@ def wait_all(*waiters: Waiter[object]) -> object:
     return _All[object](_checked(waiters, "wait_all"))
 
 
-def wait_any(*waiters: Waiter[T]) -> Waiter[tuple[int, T]]:
+@overload
+def wait_any(first: Waiter[T], second: Waiter[U], /) -> Waiter[tuple[int, T | U]]: ...
+@overload
+def wait_any(first: Waiter[T], second: Waiter[U], third: Waiter[V], /) -> Waiter[tuple[int, T | U | V]]: ...
+@overload
+def wait_any(*waiters: Waiter[T]) -> Waiter[tuple[int, T]]: ...
+def wait_any(*waiters: Waiter[object]) -> object:
     """Return a waiter for the first of these to end: its index here, and its value; the leftmost on a tie.
 
     It fails when all of them have failed.
@@ -335,7 +341,7 @@ def wait_any(*waiters: Waiter[T]) -> Waiter[tuple[int, T]]:
 
         index, transition = await wait_any(*(machine.when(Job.Done) for machine in machines))
     """
-    return cast("Waiter[tuple[int, T]]", _FirstIndexed[object](_checked(waiters, "wait_any")))
+    return _FirstIndexed[object](_checked(waiters, "wait_any"))
 
 
 # ---- Conditions -----------------------------------------------------------------------------------------------------

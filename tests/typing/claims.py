@@ -25,12 +25,25 @@ class Body:
     text: str
 
 
+@attrs.frozen
+class Options:
+    retries: int = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    seconds: float = 3
+    tries: int = 1
+
+
 class Fetch(Schema):
     """One state of each kind."""
 
     Idle = State()
     Fetching = State(args=Url, remove=Idle)
     Fetched = State(args=Body, require="Idle")
+    Tuned = State(args=Options)
+    Bounded = State(args=Limits, remove=Tuned)
     Retrying = State(multi=True, latch=False, auto=False, add=(Idle, "Fetching"), after=["Idle"])
     ErrNetwork = ErrorState(catches=(OSError, TimeoutError), remove=Fetching)
 
@@ -112,6 +125,12 @@ async def machines() -> None:
             assert_type(result.tick, int)
         machine.set(Fetch.Idle)
         machine.toggle(Fetch.Idle, Fetch.Retrying())
+        machine.add(Fetch.Tuned, Fetch.Bounded, Fetch.Tuned(retries=4))  # what has defaults needs no call
+        machine.set(Fetch.Tuned)
+        machine.toggle(Fetch.Bounded, Fetch.Fetching(url="https://…"))
+        machine.mutate(add=Fetch.Tuned)
+        machine.mutate(add=[Fetch.Tuned, Fetch.Idle, Fetch.Fetching(url="https://…")])
+        assert_type(machine.can_add(Fetch.Tuned), bool)
         machine.remove(Fetch.Fetching, Fetch.Idle, scope=trio.CancelScope())
         machine.mutate(add=Fetch.Idle, remove=[Fetch.Fetching, Fetch.Fetched])
         machine.mutate(add=[Fetch.Idle, Fetch.Fetching(url="https://…")])
@@ -134,6 +153,12 @@ async def machines() -> None:
         assert_type(await both, tuple[Transition, Exception])
         assert_type(await trsm.wait_all(waiter, machine.when_error()), tuple[Transition, Exception])
         assert_type(await trsm.wait_any(waiter, machine.when_not(Fetch.Idle)), tuple[int, Transition])
+        assert_type(await trsm.wait_any(waiter, machine.when_error()), tuple[int, Transition | Exception])
+        assert_type(await trsm.wait_any(waiter, machine.when_closed()), tuple[int, Transition | None])
+        three = trsm.wait_any(waiter, machine.when_error(), machine.when_closed())
+        assert_type(await three, tuple[int, Transition | Exception | None])
+        assert_type(await trsm.wait_any(waiter), tuple[int, Transition])
+        assert_type(await trsm.wait_any(*[machine.when(state) for state in Fetch]), tuple[int, Transition])
         assert_type(await machine.when_closed(), None)
         assert_type(await machine.when_query(lambda ticks: ticks[Fetch.Idle] >= 10), Transition)
         async for ticks in machine.watch():

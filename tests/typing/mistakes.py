@@ -60,6 +60,9 @@ async def machines(t: Transition) -> None:
         machine.set(Fetch.Fetching)  # mistake: needs url
         machine.mutate(add=Fetch.Fetching)  # mistake: needs url
         machine.mutate(Fetch.Idle)  # mistake: add=… or remove=…
+        machine.mutate(add=[Fetch.Idle, Fetch.Fetching])  # mistake: needs url
+        machine.can_add(Fetch.Fetching)  # mistake: needs url
+        machine.add(lambda: Fetch.Fetching(url=""))  # mistake: a function
         machine.add(Fetch.Missing)  # mistake: no such state
         machine.explain("ad", Fetch.Idle)  # mistake: no such kind
         machine.add_error(KeyboardInterrupt())  # mistake: not an Exception

@@ -34,7 +34,7 @@ from trsm._core._plan import OPENING, Plan
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
 from trsm._core._schema import Schema, SchemaMeta, missing_arguments
 from trsm._core._source import CAUSE, Source, current_source, get_cause
-from trsm._core._state import Call, State, States, is_async
+from trsm._core._state import Call, Plain, State, States, is_async
 from trsm._core._ticks import Ticks
 from trsm._core._tracing import Observed, Tracer, checked_tracers
 from trsm._core._transition import Transition
@@ -436,7 +436,7 @@ class Engine(Runner):
 
     def add(
         self,
-        *states: State[[], object] | Call[object],
+        *states: Plain | Call[object],
         first: bool = False,
         scope: Cancellable | None = None,
         **args: object,
@@ -502,7 +502,7 @@ class Engine(Runner):
 
     def set(
         self,
-        *states: State[[], object] | Call[object],
+        *states: Plain | Call[object],
         first: bool = False,
         scope: Cancellable | None = None,
         **args: object,
@@ -512,7 +512,7 @@ class Engine(Runner):
 
     def toggle(
         self,
-        *states: State[[], object] | Call[object],
+        *states: Plain | Call[object],
         first: bool = False,
         scope: Cancellable | None = None,
         **args: object,
@@ -536,7 +536,7 @@ class Engine(Runner):
     def mutate(
         self,
         *states: Never,
-        add: State[[], object] | Call[object] | Iterable[State[[], object] | Call[object]] = (),
+        add: Plain | Call[object] | Iterable[Plain | Call[object]] = (),
         remove: State[..., object] | Iterable[State[..., object]] = (),
         first: bool = False,
         scope: Cancellable | None = None,
@@ -624,7 +624,7 @@ class Engine(Runner):
         number = self._error_state(state, "errors_to_state")
         return _ErrorsToState(self, None if number < 0 else self._definition.states[number])
 
-    def can_add(self, *states: State[[], object] | Call[object], **args: object) -> bool:
+    def can_add(self, *states: Plain | Call[object], **args: object) -> bool:
         """Return whether `add` would be executed now: relations and negotiation handlers are asked, nothing changes.
 
         Asked from inside a negotiation handler it answers by relations only. A handler that raises raises here.

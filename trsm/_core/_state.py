@@ -86,6 +86,22 @@ class Call(Generic[A_co]):
     """The instance of the state's args class; None where it has none."""
 
 
+class Plain(Protocol):
+    """A state that can be called with nothing: it has no args class, or one whose fields all have defaults.
+
+    A type checker takes a state for a `State[[], object]` only if it has no args class at all.
+    """
+
+    @property
+    def qualified_name(self) -> str:
+        """The name with that of the schema that declares it."""
+        ...  # a protocol's method has no body to run
+
+    def __call__(self) -> Call[object]:
+        """Return a call of the state with its defaults."""
+        ...
+
+
 @attrs.frozen
 class StateRelations:
     """The states that a state names, or that name it, by relation; each in declaration order."""
