@@ -193,3 +193,19 @@ def test_a_call_made_by_hand_is_checked_too() -> None:
         engine.add(Call(Web.Fetching, "junk"))
     assert engine.is_inactive(Web.Fetching)
     assert engine.add(Call(Web.Fetching, Fetch("https://…"))).executed
+
+
+@pytest.mark.parametrize(
+    ("args", "written"),
+    [
+        (lambda a, b, *, c, d=3: None, "a, b and c: write X.A(a=…, b=…, c=…)"),
+        (lambda a, /, b: None, "a and b: write X.A(a, b=…)"),
+        (range, "its arguments: write X.A(…)"),
+    ],
+)
+def test_what_to_write_where_arguments_are_missing(args: Callable[..., object], written: str) -> None:
+    """What is passed by position alone is written so; what shows no signature cannot be named."""
+    X = Schema.define("X", {"A": State(args=args)})
+    with pytest.raises(MutationError) as caught:
+        Engine(X).add(X["A"])
+    assert str(caught.value) == f"add(A): A needs {written}"

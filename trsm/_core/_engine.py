@@ -32,7 +32,7 @@ from trsm._core._mutation import (
 )
 from trsm._core._plan import OPENING, Plan
 from trsm._core._runner import IDLE, READING, RUNNING, Refusal, Runner
-from trsm._core._schema import Schema, SchemaMeta, missing_arguments
+from trsm._core._schema import Schema, SchemaMeta, missing_arguments, written_arguments
 from trsm._core._source import CAUSE, Source, current_source, get_cause
 from trsm._core._state import Call, Plain, State, States, is_async
 from trsm._core._ticks import Ticks
@@ -782,9 +782,9 @@ class Engine(Runner):
                 continue
             missing = missing_arguments(state._args)
             if missing:
-                fields = ", ".join(f"{field}=…" if field.isidentifier() else "…" for field in missing)
                 raise MutationError(
-                    f"{doing}({state}): {state} needs {listed(missing)}: write {state.qualified_name}({fields})"
+                    f"{doing}({state}): {state} needs {listed(missing)}: write {state.qualified_name}"
+                    f"({written_arguments(state._args)})"
                 )
 
     def _both(self, add: object, remove: object, *, check: bool = True) -> tuple[Request, dict[int, object] | None]:

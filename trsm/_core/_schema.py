@@ -447,20 +447,33 @@ class _Compiler:
 
 def missing_arguments(args: Callable[..., object]) -> list[str]:
     """Return the names of the arguments without which `args` cannot be called."""
+    required = _required(args)
+    if required is not None:
+        return [parameter.name for parameter in required]
+    # Written in C, with no signature to read: such a class is cheap to ask.
+    try:
+        args()
+    except Exception:
+        return ["its arguments"]
+    return []
+
+
+def written_arguments(args: Callable[..., object]) -> str:
+    """Return how the arguments are written without which `args` cannot be called."""
+    required = _required(args)
+    if required is None:
+        return "…"
+    return ", ".join(one.name if one.kind is one.POSITIONAL_ONLY else f"{one.name}=…" for one in required)
+
+
+def _required(args: Callable[..., object]) -> list[inspect.Parameter] | None:
+    """Return the parameters that have no default; None if there is no signature to read."""
     try:
         parameters = inspect.signature(args).parameters.values()
     except (TypeError, ValueError):
-        # Written in C, with no signature to read: such a class is cheap to ask.
-        try:
-            args()
-        except Exception:
-            return ["its arguments"]
-        return []
+        return None
     return [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
 
 
