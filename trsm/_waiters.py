@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from threading import get_ident
-from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 import trio
 
@@ -53,6 +53,7 @@ class Waiter(Generic[T_co]):
       MachineClosed: at the await, if the machine closed before the condition came true; its cause is the machine's
         first unhandled error.
       WrongThread: at the await, or where it is composed, in another thread than that of the machine.
+      TypeError: it is asked whether it is true, as by `if` or `and`.
     """
 
     __slots__ = ("__weakref__", "_above", "_error", "_is_done", "_refs", "_tasks", "_thread", "_value")
@@ -111,6 +112,12 @@ class Waiter(Generic[T_co]):
         if not isinstance(other, Waiter):
             return NotImplemented
         return cast("Waiter[tuple[T_co, U]]", _All((self, other)))
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} is neither true nor false: await it, ask for its .done, or combine waiters with & and | instead "
+            "of `and` and `or`"
+        )
 
     def __repr__(self) -> str:
         state = "waiting" if not self._is_done else "failed" if self._error is not None else "done"

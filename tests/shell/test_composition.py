@@ -513,3 +513,20 @@ async def test_long_chains() -> None:
         assert not both.done
         machine.add(Abc.B)
         assert both.done
+
+
+# ---- What a waiter is not -------------------------------------------------------------------------------------------
+
+
+async def test_a_waiter_has_no_truth() -> None:
+    """`if` and `and` would take it for true, and `and` would drop the first of two: the message says what to do."""
+    async with trsm.open_machine(Abc) as machine:
+        for waiter in (machine.when(Abc.A), machine.when_closed(), machine.when(Abc.A) | machine.when(Abc.B)):
+            with pytest.raises(
+                TypeError, match=r"<Waiter waiting> is neither true nor false: await it, .* with & and \|"
+            ):
+                bool(waiter)
+        with pytest.raises(TypeError, match="neither true nor false"):
+            machine.when(Abc.A) and machine.when(Abc.B)
+        with pytest.raises(TypeError, match=r"<Waiter done> is neither true nor false: .*ask for its .done"):
+            bool(machine.when_not(Abc.A))
