@@ -330,6 +330,8 @@ class Performer(Engine):
         It runs in the machine's nursery, in the context of `open_machine`, and is joined when the machine closes. An
         exception that it raises activates ``Error``, as that of a state's ``task`` does. Unlike such a task it is
         started once, here, and waits for no other: it may overlap those of the next instance while it cleans up.
+        In a cause it is named with the transition after which it runs: the one that began that instance, or else the
+        machine's last one when it was started, which need have nothing to do with it.
 
         Args:
           function: an async function.

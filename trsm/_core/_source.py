@@ -21,7 +21,8 @@ class Source:
     machine: str
     """The id of the machine."""
     tick: int
-    """The machine's own tick at that transition."""
+    """The machine's own tick at that transition. For a task of `Machine.start_soon` that belongs to no state it is the
+    last before the task was started."""
     kind: str
     """The kind of that transition, such as ``"add"`` or ``"auto"``."""
     called: tuple[str, ...]
