@@ -4,9 +4,8 @@
     python examples/expense_approval.py FILE
 
 The first line submits a claim, the second goes on with it. Both wait for somebody who types ``approve NAME`` or
-``reject NAME REASON…``. The claim is a machine, kept in FILE as a snapshot: stop the program as you like, pull the plug
-if you like, start it again, and it goes on. The deadline is the timeout of a state; what was left of it is in the
-snapshot too, and the time for which the program did not run is taken off.
+``reject NAME REASON…``. The claim is a machine, kept in FILE as a snapshot: pull the plug if you like, start it again,
+and it goes on. The deadline is the timeout of a state; the time for which the program did not run is taken off.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Expense(Schema):
     Rejected = State(args=Decision, require=Submitted, latch=True)
     Expired = State(require=Submitted, latch=True)
     stage = trsm.exclusive(Waiting, Approved, Rejected, Expired)  # each of them removes the others
-    Alone = State()  # nobody is there any more who could decide
+    Alone = State(require=Waiting)  # nobody is there any more who could decide
 
 
 class Handlers:
@@ -72,49 +71,53 @@ class Handlers:
             case ["approve", name]:
                 if not machine.add(Expense.Approved(name=name)):
                     print(f"{name} cannot approve a claim of {self.claim.name}", flush=True)
-            case ["reject", name, *reason]:
+            case ["reject", name, *reason] if reason:
                 machine.add(Expense.Rejected(name=name, reason=" ".join(reason)))
             case _:
                 print("type approve NAME, or reject NAME REASON…", flush=True)
 
 
-def save(machine: trsm.Machine, path: Path) -> None:
-    """Write a file that is whole at any moment: the old one or the new one."""
+def save(machine: trsm.Machine, path: Path, before: bytes | None) -> bytes:
+    """Write a file that is whole at any moment, the old one or the new one; another process may have been faster."""
+    if before != (path.read_bytes() if path.exists() else None):
+        raise ValueError("another process has written it meanwhile: start again to see what it says")
+    written = json.dumps({"saved": time.time(), "machine": machine.snapshot()}, indent=2).encode()
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump({"saved": time.time(), "machine": machine.snapshot()}, file, indent=2)
+    with part.open("wb") as file:
+        file.write(written)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    return written
 
 
-def load(path: Path) -> dict[str, object]:
-    """Read a snapshot, and take off its timeouts the time that has gone by."""
+def load(path: Path) -> tuple[bytes, dict[str, object]]:
+    """Read a file and the snapshot in it, and take off its timeouts the time that has gone by."""
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(kept := path.read_bytes())
         away = max(0.0, time.time() - read["saved"])
-        snapshot: dict[str, object] = read["machine"]
-        snapshot["timeouts"] = {name: max(0.0, left - away) for name, left in read["machine"]["timeouts"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        timeouts = {name: max(0.0, left - away) for name, left in read["machine"]["timeouts"].items()}
+        return kept, {**read["machine"], "timeouts": timeouts}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError("this is no claim that was kept here") from None
-    return snapshot
 
 
 async def main(path: Path, claim: Claim | None, deadline: float | None) -> int:
     class Timed(Expense):  # the schema of this run: as above, with the deadline that was asked for
         Waiting = Expense.Waiting.extend(timeout=deadline)
 
-    snapshot = None if claim else load(path)
+    kept, snapshot = (None, None) if claim else load(path)
     async with trsm.open_machine(Timed, Handlers(), id=path.name, snapshot=snapshot) as machine:
         if claim:
-            machine.add(Expense.Submitted(claim.name, claim.amount, claim.purpose))
-            machine.add(Expense.Waiting)
-            save(machine, path)
+            machine.add(Expense.Submitted(claim.name, claim.amount, claim.purpose), Expense.Waiting)
+            kept = save(machine, path, kept)
+        if machine.which(Expense.stage) is None or machine.is_active(Expense.Alone):
+            raise ValueError("this claim waits for nobody, and is not decided")
         await machine.when_any(Expense.Approved, Expense.Rejected, Expense.Expired, Expense.Alone)
         if machine.is_active(Expense.Waiting):
             print("still waiting")
             return 1
-        save(machine, path)  # before anybody is told
+        save(machine, path, kept)  # before anybody is told
         for stage in (Expense.Approved, Expense.Rejected):
             if machine.is_active(stage):
                 decision = (await machine.when(stage)).args_of(stage)
@@ -131,11 +134,17 @@ if __name__ == "__main__":
     parser.add_argument("--deadline", type=float, help="seconds (default: a week)")
     given = parser.parse_args()
     try:
-        claim = Claim(given.submit[0], float(given.submit[1]), given.submit[2]) if given.submit else None
-        if claim and given.file.exists():
-            parser.error(f"{given.file} is there already: go on with it, or choose another file")
-        sys.exit(trio.run(main, given.file, claim, given.deadline))
-    except (OSError, ValueError, trsm.TrsmError) as error:
-        parser.error(f"{given.file}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)  # what has been decided is in the file
+        try:
+            if given.deadline is not None and not given.submit:
+                parser.error("--deadline goes with --submit: a claim keeps what it was submitted with")
+            claim = Claim(given.submit[0], float(given.submit[1]), given.submit[2]) if given.submit else None
+            if claim and given.file.exists():
+                what = "a directory: choose" if given.file.is_dir() else "there already: go on with it, or choose"
+                parser.error(f"{given.file} is {what} another file")
+            code = trio.run(main, given.file, claim, given.deadline)
+        except (OSError, ValueError, trsm.TrsmError) as error:
+            parser.error(f"{given.file}: {error}")
+        sys.stdout.flush()
+    except* (KeyboardInterrupt, BrokenPipeError):
+        os._exit(130)  # nobody types or reads any more; what has been decided is in the file
+    sys.exit(code)
