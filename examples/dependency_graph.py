@@ -10,6 +10,7 @@ FILE a small graph is built, with commands that need nothing but Python.
 from __future__ import annotations
 
 import graphlib
+import os
 import shlex
 import subprocess
 import sys
@@ -103,7 +104,7 @@ async def main(targets: dict[str, Target]) -> int:
         machine.add(build["Started"])
         await machine.when(build["Over"])
         made = [name for name in targets if machine.is_active(build[f"made_{name}"])]
-        print(f"made: {' '.join(made) or 'nothing'}")
+        print(f"made: {' '.join(made) or 'nothing'}", flush=True)
         for name in targets:
             if name not in made and machine.is_inactive(build[f"failed_{name}"]):
                 explanation = machine.explain("add", build[f"make_{name}"])
@@ -118,4 +119,7 @@ if __name__ == "__main__":
         rules = parsed(Path(sys.argv[1]).read_text(encoding="utf-8") if sys.argv[1:] else BUILT_IN)
     except (OSError, ValueError) as problem:  # a file that is no UTF-8 is a ValueError
         sys.exit(f"{sys.argv[1]}: {problem}")
-    sys.exit(trio.run(main, rules))
+    try:
+        sys.exit(trio.run(main, rules))
+    except* BrokenPipeError:
+        os._exit(1)  # nobody reads any more, though Python would write the rest

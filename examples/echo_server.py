@@ -9,11 +9,12 @@ Ctrl-C drains: nobody is let in, what is being echoed is echoed to its end, all 
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 
 import trio
 
@@ -34,10 +35,8 @@ class Connection(Schema):
     Connected = State(remove=Connecting)
     Idle = State(require=Connected, remove="Echoing")
     Echoing = State(require=Connected, remove=(Idle, "Disconnecting"), args=bytes)
-    Leaving = State()  # the wish to go, for whatever reason …
-    Disconnecting = State(
-        auto=True, require=Leaving, remove=(Connecting, Connected)
-    )  # … granted when nothing is echoed
+    Leaving = State()  # the wish to go, for whatever reason; it is granted when nothing is echoed
+    Disconnecting = State(auto=True, require=Leaving, remove=(Connecting, Connected))
     Disconnected = State(remove=(Connecting, Connected, Leaving))
     Lost = ErrorState(catches=(trio.BrokenResourceError, trio.TooSlowError), add=Disconnected)
 
@@ -98,11 +97,10 @@ class House:
     @Server.Serving.task(then=Server.Stopped)
     async def serve(self, t: trsm.Transition) -> None:
         async with trio.open_nursery() as clients:  # left when the last client has gone
-            serve = functools.partial(self.serve_client, t.machine)
             with t.machine.while_inactive(Server.Draining):
-                await trio.serve_listeners(serve, self.listeners, handler_nursery=clients)
+                await trio.serve_listeners(partial(self.receive, t.machine), self.listeners, handler_nursery=clients)
 
-    async def serve_client(self, server: trsm.Machine, stream: trio.SocketStream) -> None:
+    async def receive(self, server: trsm.Machine, stream: trio.SocketStream) -> None:
         client = Client(stream, server, self.idle, self.limit)
         name = f"client {next(self.numbers)}"
         async with trsm.open_machine(Connection, client, id=name, parent=server) as connection:
@@ -111,11 +109,10 @@ class House:
 
     @Server.Serving.task
     async def heed_ctrl_c(self, t: trsm.Transition) -> None:
-        async for _ in self.signals:
-            if t.machine.is_active(Server.Draining):
-                t.machine.close()
-            else:
-                t.machine.add(Server.Draining)
+        await anext(self.signals)
+        t.machine.add(Server.Draining)
+        await anext(self.signals)
+        t.machine.close()
 
     @Server.Draining.on_enter
     def see_all_off(self, t: trsm.Transition) -> None:
@@ -135,7 +132,7 @@ async def main(host: str, port: int, idle: float, limit: int) -> None:
             for listener in listeners:
                 print("listening on {} port {}".format(*listener.socket.getsockname()), flush=True)
             await server.when(Server.Stopped)
-    print("stopped")
+    print("stopped", flush=True)
 
 
 if __name__ == "__main__":
@@ -147,4 +144,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if not (0 <= given.port <= 65535 and given.idle > 0 and given.limit > 0):
         parser.error("--port goes from 0 to 65535, --idle and --limit are more than zero")
-    trio.run(main, given.host, given.port, given.idle, given.limit)
+    try:
+        trio.run(main, given.host, given.port, given.idle, given.limit)
+    except* BrokenPipeError:
+        os._exit(1)  # nobody reads any more, though Python would write the rest

@@ -9,6 +9,7 @@ no whole number above one fails, and costs nothing but its own result.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import attrs
@@ -92,7 +93,7 @@ async def main(texts: list[str], workers: int) -> int:
             machine.add(FanOut.Working(place=place, text=text))
         await machine.when_not(FanOut.Working)
         for text, result in zip(texts, handlers.results, strict=True):
-            print(f"{text} = {result}")
+            print(f"{text} = {result}", flush=True)
         return 1 if machine.is_active(FanOut.BadItem) else 0
 
 
@@ -103,4 +104,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.workers < 1:
         parser.error(f"--workers {given.workers}: somebody has to do the work, write 1 or more")
-    sys.exit(trio.run(main, given.numbers, given.workers))
+    try:
+        sys.exit(trio.run(main, given.numbers, given.workers))
+    except* BrokenPipeError:
+        os._exit(1)  # nobody reads any more, though Python would write the rest

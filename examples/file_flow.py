@@ -3,8 +3,7 @@
     python examples/file_flow.py PATH… [--into DIRECTORY] [--jobs N]
 
 The batch is one machine, and each file is a machine of its own, a child of the batch. The first Ctrl-C drains: files in
-work are finished, no other begins. The second one stops at once. What is written has a temporary name until it is
-complete, so nothing half-written is left behind.
+work are finished, no other begins. The second stops at once. What is written bears its name only once it is complete.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ async def main(paths: list[Path], into: Path, jobs: int) -> int:
             batch.add(Batch.Packing(job.path, job.target))
         # Done is called once for each file: its tick goes 1, 3, 5 … and is 2n - 1 after n calls.
         await (batch.when_tick(Batch.Done, 2 * len(paths) - 1) | batch.when_not(Batch.Packing))
-    print(f"{ends['packed']} packed, {ends['failed']} failed, {len(paths) - ends.total()} left out")
+    print(f"{ends['packed']} packed, {ends['failed']} failed, {len(paths) - ends.total()} left out", flush=True)
     return 0 if ends["packed"] == len(paths) else 1
 
 
@@ -145,4 +144,7 @@ if __name__ == "__main__":
         parser.error(f"--jobs {given.jobs}: at least one file is packed at a time")
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show are no reason to fail
-    sys.exit(trio.run(main, given.paths, given.into, given.jobs))
+    try:
+        sys.exit(trio.run(main, given.paths, given.into, given.jobs))
+    except* BrokenPipeError:
+        os._exit(1)  # nobody reads any more, though Python would write the rest

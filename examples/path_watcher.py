@@ -144,7 +144,7 @@ if __name__ == "__main__":
     library = importlib.import_module("watchfiles") if is_wanted else None
     try:
         code = trio.run(main, list(dict.fromkeys(path.absolute() for path in given.directories)), library)
-        sys.stdout.flush()
+        sys.stdout.flush()  # what could not be printed has become an error of a directory
+        sys.exit(code)
     except* (BrokenPipeError, KeyboardInterrupt):
-        os._exit(1)  # nobody reads any more, though Python would write the rest; or told a second time to end
-    sys.exit(code)
+        os._exit(1)  # nobody reads any more, though Python would write the rest; or told to end once more

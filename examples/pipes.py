@@ -10,6 +10,8 @@ taken out of service: it refuses what it is told), ``back`` (it is back, and cat
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
 import attrs
 import trio
@@ -104,4 +106,8 @@ if __name__ == "__main__":
     for event in given.events:
         if event not in EVENTS:
             parser.error(f"{event!r} is no event: write {', '.join(EVENTS[:-1])} or {EVENTS[-1]}")
-    trio.run(main, given.events or ["arm", "open", "close", "service", "open", "back", "cut", "disarm"])
+    try:
+        trio.run(main, given.events or ["arm", "open", "close", "service", "open", "back", "cut", "disarm"])
+        sys.stdout.flush()
+    except* BrokenPipeError:
+        os._exit(1)  # nobody reads any more, though Python would write the rest

@@ -10,6 +10,7 @@ without a nursery.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Literal
 
@@ -93,5 +94,8 @@ if __name__ == "__main__":
     parser.add_argument("--ask", action="store_true", help="answer them yourself first")
     try:
         main(parser.parse_args().ask)
+        sys.stdout.flush()
     except EOFError:
         sys.exit("\nno more answers")
+    except BrokenPipeError:
+        os._exit(1)  # nobody reads any more, though Python would write the rest

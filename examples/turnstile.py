@@ -9,6 +9,7 @@ state came and went, and is odd while it is active.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import trio
@@ -62,4 +63,8 @@ if __name__ == "__main__":
     unknown = [word for word in words if word not in ("coin", "push", "explain")]
     if unknown:
         sys.exit(f"{unknown[0]!r} is no event: write coin, push or explain")
-    trio.run(main, words)
+    try:
+        trio.run(main, words)
+        sys.stdout.flush()
+    except* BrokenPipeError:
+        os._exit(1)  # nobody reads any more, though Python would write the rest

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from examples.running import EXAMPLES, run
+from examples.running import ENVIRONMENT, EXAMPLES, PATIENCE, run
 
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
 SEVEN = {"dependency_graph.py", "echo_server.py", "fan_out.py", "file_flow.py", "relations_quiz.py", "turnstile.py"}
@@ -59,3 +61,44 @@ def test_bad_arguments_are_refused_without_a_traceback(name: str, tmp_path: Path
     ended.assert_refused("nonsense")
     assert ended.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+PRINTING: dict[str, list[str]] = {
+    "dependency_graph.py": ["graph"],  # the built-in one has commands that print, and complain for themselves
+    "echo_server.py": [],
+    "expense_approval.py": ["claim.json", "--submit", "Ann", "5", "chair"],
+    "fan_out.py": ["6"],
+    "file_flow.py": ["file"],
+    "path_watcher.py": ["--poll", "."],
+    "pipes.py": [],
+    "regex_nfa.py": ["a", "a"],
+    "relations_quiz.py": [],
+    "turnstile.py": [],
+}
+"""Example -> arguments with which it prints something."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe that nobody reads is told of in another way there")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("name", NAMES)
+def test_nobody_reads_what_is_printed(name: str, unbuffered: str, tmp_path: Path) -> None:
+    """As with ``| head -1``: it ends, without a traceback."""
+    (tmp_path / "file").touch()
+    (tmp_path / "graph").write_text(f"one: = {sys.executable} -c pass")
+    read, written = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *PRINTING[name]],
+        stdin=subprocess.DEVNULL,
+        stdout=written,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered},
+        timeout=PATIENCE,
+        check=False,
+        text=True,
+    )
+    os.close(written)
+    assert done.returncode not in (0, 120)  # 120: Python itself complains, at its end
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
