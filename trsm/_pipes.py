@@ -342,9 +342,10 @@ def pipe(
 
     When a state of `source` activates, or a multi state is called again, the state of `target` that it is piped to is
     added, with the same free keywords and, if both have the same args class, the same instance; when it deactivates,
-    it is removed. Where several states lead to one, it is removed with the last of them. Each is an ordinary mutation
-    of the target, made in the source's final handlers: in order and at once, or queued if the target is in a
-    transition. What the target refuses or has no room for is in `Pipe.refusals`, and logged.
+    it is removed. Where several states of one pipe lead to one, it is removed with the last of them; another pipe that
+    leads there does not know of them, and removes it with its own. Each is an ordinary mutation of the target, made in
+    the source's final handlers: in order and at once, or queued if the target is in a transition. What the target
+    refuses or has no room for is in `Pipe.refusals`, and logged.
 
     A pipe only watches: an error of the source is not handled because ``Error`` is piped.
 

@@ -154,6 +154,17 @@ async def test_several_states_that_lead_to_one(log: Log) -> None:
         assert log.lines == ["+Go", "-Go", "+Go", "-Go"]
 
 
+async def test_two_pipes_that_lead_to_one_state(log: Log) -> None:
+    """They do not know of each other: the first that removes it has removed it."""
+    async with trsm.open_machine(Source) as source, trsm.open_machine(Target, log) as target:
+        trsm.pipe(source, Source.Ready, target, Target.Go)
+        trsm.pipe(source, Source.Busy, target, Target.Go)
+        source.add(Source.Ready, Source.Busy)
+        source.remove(Source.Ready)
+        assert log.lines == ["+Go", "-Go"]
+        assert source.is_active(Source.Busy)
+
+
 async def test_one_of_two_that_lead_to_one_comes_and_fails() -> None:
     """The other has left in the same transition: the target's state leaves too."""
 

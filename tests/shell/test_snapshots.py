@@ -187,6 +187,9 @@ async def test_waiters_of_a_restored_machine() -> None:
     """What is active holds at once, with the restored transition."""
     async with trsm.open_machine(Job, snapshot=taken()) as machine:
         assert await machine.when(Job.Fetching) is machine.last_transition
+        began = await machine.when(Job.Error)  # error states have a transition of their own, with the error
+        assert (began.entering, began.error) == ((Job.Error,), machine.error)
+        assert began is not machine.last_transition
         assert (await machine.when(Job.Error)).error is machine.error
         assert await machine.when_tick(Job.Idle, 2) is machine.last_transition
 
