@@ -366,6 +366,86 @@ async def test_one_disposal_for_two_machines(autojump_clock: MockClock) -> None:
     assert log == ["one", "two"]
 
 
+async def test_registered_when_disposing_was_removed(autojump_clock: MockClock) -> None:
+    """It is refused until the cleanups that run are done, and then because the machine is disposed of."""
+    log: list[str] = []
+    async with trsm.open_machine(Disposable, Disposal()) as machine, trsm.open_machine(Disposable, Disposal()) as other:
+        machine.add(Disposable.RegisterDisposal(trio.sleep, 2))
+        machine.add(Disposable.Disposing)
+        await trio.sleep(1)
+        assert machine.remove(Disposable.Disposing)
+        late = machine.add(Disposable.RegisterDisposal(note, log, "late"))
+        assert isinstance(late, trsm.Canceled)
+        assert "Disposal.may_register" in late.reason
+        assert other.add(Disposable.RegisterDisposal(note, log, "other"))
+        await machine.when(Disposable.Disposed)
+        assert trio.current_time() == 2
+        late = machine.add(Disposable.RegisterDisposal(note, log, "late"))
+        assert isinstance(late, trsm.Canceled)
+        assert "Disposed removes it" in late.reason
+    assert log == ["other"]
+
+
+async def test_registered_when_disposing_never_began() -> None:
+    """Removed before its first step, it has run nothing: what is registered then is cleaned up with the rest."""
+    log: list[str] = []
+    async with trsm.open_machine(Disposable, Disposal()) as machine:
+        machine.add(Disposable.RegisterDisposal(note, log, "one"))
+        machine.add(Disposable.Disposing)
+        machine.remove(Disposable.Disposing)
+        assert machine.add(Disposable.RegisterDisposal(note, log, "two"))
+        machine.add(Disposable.Disposing)
+        await machine.when(Disposable.Disposed)
+        assert log == ["two", "one"]
+
+
+async def test_registered_when_disposed_was_refused() -> None:
+    """The cleanups are done, so that another round may begin."""
+
+    class Holding(Disposable):
+        Hold = State(remove="Disposed")
+
+    log: list[str] = []
+    async with trsm.open_machine(Holding, Disposal()) as machine:
+        machine.add(Holding.Hold)
+        for word in ("one", "two"):
+            assert machine.add(Holding.RegisterDisposal(note, log, word))
+            machine.add(Holding.Disposing)
+            await settle()
+            assert machine.is_active(Holding.Disposing)
+            machine.remove(Holding.Disposing)
+        assert log == ["one", "two"]
+
+
+class Thorough(Disposal):
+    """A disposal with more to do."""
+
+
+@pytest.mark.parametrize("how", ["open_machine", "start_child"])
+async def test_machine_without_disposal(how: str) -> None:
+    """It is not opened: what is registered would be lost. One of a class that inherits will do."""
+
+    class Session(Disposable):
+        Open = State()
+
+    message = r"a machine of Session is opened without a Disposal, .*: write open_machine\(Session, Disposal\(\), …\)"
+    async with trsm.open_machine(Basic) as parent:
+        with pytest.raises(trsm.HandlerError, match=message):
+            if how == "start_child":
+                parent.start_child(Session)
+            else:
+                async with trsm.open_machine(Session):
+                    pytest.fail("opened")
+        parent.start_child(Session, Thorough())
+    trsm.Engine(Session).add(Session.Open)  # it has nothing to await with
+
+
+def test_registered_without_a_function() -> None:
+    """The message says what can be written."""
+    with pytest.raises(trsm.MutationError, match=r"needs function: write Disposable.RegisterDisposal\(function=…\)$"):
+        trsm.Engine(Disposable).add(Disposable.RegisterDisposal)  # type: ignore[arg-type]
+
+
 def test_cleanup_that_is_not_async() -> None:
     """Refused where it is called; an object that is called asynchronously will do, and so will a partial."""
 

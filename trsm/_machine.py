@@ -147,6 +147,7 @@ class Machine(Performer):
     ) -> Machine:
         if not isinstance(schema, SchemaMeta):
             raise TypeError(f"{schema!r} is no schema: pass a class that inherits from trsm.Schema")
+        schema.__check_handlers__(handlers)
         machine = object.__new__(cls)
         machine._start(schema, handlers, id, limits, tracers, tags)
         machine._nursery = nursery

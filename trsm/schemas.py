@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import trio
 
-from trsm import ErrorState, Group, Machine, Schema, State, Transition, exclusive
+from trsm import ErrorState, Group, HandlerError, Machine, Schema, State, Transition, exclusive
 
 __all__ = ["Basic", "Cleanup", "Connected", "ConnectionPool", "Disposable", "Disposal"]
 
@@ -220,8 +220,11 @@ class Disposable(Schema):
     machine closes is cleaned up then, in its place among what was deferred.
 
     ``RegisterDisposal(function, *args)`` registers an async function, ``Disposing`` runs all of them, the last first,
-    and ``Disposed`` (latched) says that it is done. A machine that was opened without a `Disposal` keeps nobody's
-    cleanups: these are states like any others then.
+    and ``Disposed`` (latched) says that it is done.
+
+    A machine is opened on it with a `Disposal` among its handlers, or one of a class that inherits it; otherwise
+    `HandlerError` says so, since a cleanup would be registered that nobody runs. If ``Disposing`` is removed while
+    cleanups run, they run to their end, ``Disposed`` comes then, and until then no cleanup is registered.
 
     Example::
 
@@ -255,6 +258,16 @@ class Disposable(Schema):
     RegisterDisposal: State[Concatenate[AsyncFunction, ...], Cleanup] = State(multi=True, args=Cleanup)
     Disposing: State[[], None] = State(remove=RegisterDisposal)
     Disposed: State[[], None] = State(latch=True, remove=(RegisterDisposal, Disposing))
+
+    @classmethod
+    def __check_handlers__(cls, handlers: tuple[object, ...]) -> None:
+        """Refuse a machine that has no `Disposal`."""
+        super().__check_handlers__(handlers)
+        if not any(issubclass(type(one), Disposal) for one in handlers):
+            raise HandlerError(
+                f"a machine of {cls.__name__} is opened without a Disposal, so that nobody would run what "
+                f"RegisterDisposal registers: write open_machine({cls.__name__}, Disposal(), …)"
+            )
 
 
 class _Registered:
@@ -324,6 +337,7 @@ class Disposal:
                 errors.append(error)
             if scope.cancelled_caught:
                 late.append(registered.__qualname__)
+        self._disposing.discard(machine)
         if late:
             errors.append(
                 trio.TooSlowError(

@@ -140,7 +140,7 @@ def test_an_argument_that_is_written_wrongly_is_named_before_the_one_that_is_mis
         anything.instance("Any", (), {"frist": 1})
     with pytest.raises(MutationError, match="too many positional arguments"):
         anything.instance("Any", (1, 2), {})
-    with pytest.raises(MutationError, match="positional.only"):
+    with pytest.raises(MutationError, match=r"positional.only"):
         Arguments(lambda only, /: only).instance("Placed", (), {"only": 1})
 
 

@@ -700,3 +700,14 @@ class Schema(metaclass=SchemaMeta):
 
     Error = ERROR
     """Active after an exception in a handler or task, with the exception in ``machine.error``; multi, always last."""
+
+    @classmethod
+    def __check_handlers__(cls, handlers: tuple[object, ...]) -> None:
+        """Refuse to open a machine whose handlers are not what the schema needs: override it, and raise.
+
+        It is called before `open_machine` and `Machine.start_child` do anything, with what they were given. A bare
+        `Engine` does not call it, and neither does `Machine.extend_schema`. By itself it does nothing.
+
+        Args:
+          handlers: what the machine is opened with, as it was passed.
+        """

@@ -385,8 +385,8 @@ class _Call(_Raising):
         elif callable(written):
             failing = self._failing(written, trial)
             # A partial is bound by a look-up from Python 3.14 on; in 3.13 it has a ``__get__`` that only warns.
-            is_partial = isinstance(written, functools.partial) and sys.version_info < (3, 14)
-            if is_partial or not hasattr(type(written), "__get__"):
+            unbound = functools.partial if sys.version_info < (3, 14) else ()
+            if isinstance(written, unbound) or not hasattr(type(written), "__get__"):
                 failing = staticmethod(failing)  # or an object that can be called
         else:
             # A property, or made by the look-up itself: by ``__getattr__``, or by the class of a class.
