@@ -373,7 +373,7 @@ class Machine(Performer):
 
     def _now(self) -> Ticks:
         """The ticks that conditions are judged by when a waiter is made."""
-        at_close = self._ticks_at_close
+        at_close = self.ticks_at_close
         return at_close if self.closed and at_close is not None else self.ticks
 
     def _holding(self) -> int:
@@ -852,22 +852,27 @@ class Machine(Performer):
         if self._children and any(child._is_busy for child in self.children):
             for child in reversed(self.children):
                 child._want_close(source)
-        else:
-            self._catch_up()
+        elif self._phase == IDLE:
+            self._drain(None)
 
     def _close_now(self) -> None:
         # Whatever wants it: a child in a transition closes at the end of that, and the last of them comes here again.
-        if self._closing or not any(child._is_busy for child in self.children if not child._is_closed):
+        if (
+            self._closing
+            or not self._children
+            or not any(child._is_busy for child in self.children if not child._is_closed)
+        ):
             super()._close_now()
         else:
             for child in reversed(self.children):
                 child._want_close(self._close_source)
 
     def _closed(self) -> None:
-        self._end_scopes()
+        if self._scopes is not None or self._started is not None:
+            self._end_scopes()
         if self._is_settling_watched:
             self._settled()
-        is_started = self._is_started
+        is_started = self._parent is not None and self._is_started
         if not (is_started or (self._is_left and not self._nursery.child_tasks)):  # there may be nobody to cancel
             self._nursery.cancel_scope.cancel(f"machine {self.id!r} closed")
         final, self._final = self._final, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -11,8 +12,8 @@ from typing import NoReturn, TypeAlias, cast
 import trio
 
 from trsm._core._errors import MachineClosed
-from trsm._core._limits import Limits, checked_limits, checked_tags
-from trsm._core._logging import logged
+from trsm._core._limits import USUAL_LIMITS, Limits, checked_limits, checked_tags
+from trsm._core._logging import ROOT, logged
 from trsm._core._schema import Schema
 from trsm._core._tracing import Tracer, checked_tracers
 from trsm._machine import Machine
@@ -83,14 +84,19 @@ def open_machine(
     """
     if parent is not None and not isinstance(parent, Machine):
         raise TypeError(f"open_machine(parent={parent!r}): pass a machine, as open_machine or start_child gives it")
+    if (tracers, tags, log_args, queue_limit, drain_limit, handler_budget, cleanup_timeout) == _USUAL:
+        watching = () if id is None and not ROOT.isEnabledFor(logging.INFO) else logged(id, (), ())
+        return _Block((schema, handlers, id, USUAL_LIMITS, watching, (), parent, 30.0, snapshot))
     limits = checked_limits(queue_limit, drain_limit, handler_budget)
     if isinstance(cleanup_timeout, bool) or not isinstance(cleanup_timeout, (int, float)) or not cleanup_timeout > 0:
         raise ValueError(f"cleanup_timeout={cleanup_timeout!r}: write a positive number of seconds")
     watching = logged(id, log_args, checked_tracers(tracers))
     words = checked_tags(tags)
-
     return _Block((schema, handlers, id, limits, watching, words, parent, float(cleanup_timeout), snapshot))
 
+
+_USUAL = (), (), (), 1000, 10_000, 0.1, 30.0
+"""What most machines are opened with: the defaults of `open_machine`, in which there is nothing to check."""
 
 _Asked: TypeAlias = tuple[
     type[Schema],
@@ -143,14 +149,18 @@ class _Block:
         asked = self._asked
         if asked is None:
             raise RuntimeError("a block is opened once: call open_machine(…) again for another machine")
-        if not trio.lowlevel.in_trio_task():
-            raise RuntimeError("open_machine(…) is entered in a task of trio: write trio.run(main), not asyncio.run(…)")
         manager = trio.open_nursery(strict_exception_groups=True)
-        nursery = await manager.__aenter__()
+        try:
+            nursery = await manager.__aenter__()
+        except RuntimeError:
+            raise RuntimeError(
+                "open_machine(…) is entered in a task of trio: write trio.run(main), not asyncio.run(…)"
+            ) from None
         machine: Machine | None = None
         try:
             machine = self._machine = _made(nursery, asked)
-            machine._announce(Tracer.machine_opened)
+            if machine._tracers:
+                machine._announce(Tracer.machine_opened)
         except BaseException:
             await manager.__aexit__(None, None, None)  # nothing runs in it, and the exception leaves as it is
             if machine is not None:  # a tracer raised what is no `Exception`, and the machine closed

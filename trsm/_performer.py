@@ -198,8 +198,6 @@ class Performer(Engine):
 
     def _end_scopes(self) -> None:
         """Cancel what is left when every state has been deactivated: scopes that wait for one to activate."""
-        if self._scopes is None and self._started is None:
-            return
         scopes, self._scopes = self._scopes or {}, None
         reason = f"machine {self.id!r} closed"
         for scope in (self._started or {}).get(-1, ()):

@@ -104,3 +104,21 @@ def test_a_page_that_is_full_is_turned_at_the_next_entry() -> None:
     assert engine._beginning(0).tick == 1
     engine.add(Lamps.Red)
     assert engine.last_transition.tick == PAGE + 1
+
+
+def test_the_ticks_before_a_page_stay_as_they_were() -> None:
+    """What the machine counts on with is another vector, also after an extension and after a restore."""
+
+    class More(Lamps):
+        White = State()
+
+    extended = Engine(Lamps)
+    extended.add(Lamps.Red)
+    restored = Engine(Lamps, snapshot=extended.snapshot())
+    extended.extend_schema(More)
+    for engine in (extended, restored):
+        engine.remove(Lamps.Red)
+        engine.add(Lamps.Red)
+        assert engine.tick(Lamps.Red) == 3
+        assert engine.last_transition.before[Lamps.Red] == 2
+        assert engine.last_transition.after[Lamps.Red] == 3

@@ -177,6 +177,8 @@ class Engine(Runner):
     @property
     def ticks_at_close(self) -> Ticks | None:
         """The ticks when closing began, before the last mutation deactivated what was active; None before that."""
+        if self._ticks_at_close is None and self._closing:  # nothing was active, and nothing has moved
+            self._ticks_at_close = Ticks(self._definition, tuple(self._ticks))
         return self._ticks_at_close
 
     @property
@@ -969,7 +971,7 @@ class Engine(Runner):
             self._began[number] = began_by
         self._id = self.id  # a default one is made of the schema's name
         self._schema, self._definition = schema, definition
-        self._journal = Journal(definition, self._reference, self.id, ticks, self._tick)
+        self._journal = Journal(definition, self._reference, self.id, tuple(ticks), self._tick)
         self._counts, self._counted, self._active = ticks, 0, active
         self._retable(table)
         self._renumber(places, before)
@@ -1024,7 +1026,7 @@ class Engine(Runner):
         from trsm._core._snapshots import read_snapshot
 
         restored = read_snapshot(definition, snapshot)
-        self._journal = Journal(definition, self._reference, self.id, restored.ticks, restored.tick)
+        self._journal = Journal(definition, self._reference, self.id, tuple(restored.ticks), restored.tick)
         self._counts, self._active = restored.ticks, restored.active
         self._error = restored.error
         self._began = [None for _ in restored.ticks]
@@ -1070,7 +1072,8 @@ class Engine(Runner):
           ReadOnly: called from a negotiation handler or a predicate of this machine.
           WrongThread: called from another thread.
         """
-        self._check_thread("close")
+        if get_ident() != self._thread:
+            self._check_thread("close")
         if self._phase == READING:
             raise ReadOnly(self._read_only("close"))
         self._want_close(current_source())

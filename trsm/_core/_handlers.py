@@ -310,7 +310,7 @@ def table_of(definition: Definition, bound: tuple[object, ...]) -> Table:
     Raises:
       HandlerError, UnknownState: something that was bound does not fit; nothing has changed then.
     """
-    shared = cast("dict[tuple[object, ...], Table]", definition.tables)
+    shared: dict[tuple[object, ...], Table] = definition.tables
     keys = tuple([_shared_as(one) for one in bound]) if bound else ()
     key = None if None in keys else keys
     table = None if key is None else shared.get(key)

@@ -27,29 +27,34 @@ class Journal:
     A transition holds the page that it is written on, and finds the ticks around it there.
     """
 
-    __slots__ = ("base", "definition", "machine", "machine_id", "plans", "size", "sources", "tick")
+    __slots__ = ("_machine_id", "base", "definition", "machine", "plans", "size", "sources", "tick")
 
     def __init__(
         self,
         definition: Definition,
         machine: ReferenceType[object],
-        machine_id: str,
-        base: Sequence[int],
+        machine_id: str | int,
+        base: tuple[int, ...],
         tick: int,
     ) -> None:
         self.definition = definition
         """The schema that its plans are of."""
         self.machine = machine
-        self.machine_id = machine_id
-        """What names it when it is gone."""
-        self.base = tuple(base)
+        self._machine_id = machine_id
+        self.base = base
         """The ticks before the first entry."""
         self.tick = tick
         """The machine's own tick before the first entry: how many transitions it had executed."""
         self.plans: list[Plan] = []
         self.sources: dict[int, Source] | None = None
         """Entry -> who made it, where nobody kept a transition that knows it."""
-        self.size = max(PAGE, len(base))
+        self.size = PAGE if len(base) <= PAGE else len(base)
+
+    @property
+    def machine_id(self) -> str:
+        """What names the machine, also when it is gone."""
+        id = self._machine_id
+        return id if isinstance(id, str) else f"{self.definition.name}-{id}"
 
     def note(self, source: Source) -> None:
         """Note who made what is written next."""

@@ -18,7 +18,7 @@ class Limits:
 
 
 _USUAL = 1000, 10_000, 0.1
-_USUALLY = Limits(*_USUAL)
+USUAL_LIMITS = Limits(*_USUAL)
 """What all machines share that ask for nothing else."""
 
 
@@ -29,7 +29,7 @@ def checked_limits(queue_limit: int, drain_limit: int, handler_budget: float) ->
       ValueError: one is not a positive number, or one that is counted is no whole number.
     """
     if (queue_limit, drain_limit, handler_budget) == _USUAL:
-        return _USUALLY
+        return USUAL_LIMITS
     for name, value in (("queue_limit", queue_limit), ("drain_limit", drain_limit), ("handler_budget", handler_budget)):
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
             raise ValueError(f"{name}={value!r}: write a positive number")

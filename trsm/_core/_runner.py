@@ -276,10 +276,12 @@ class Runner:
                 return journal
             if self._last is None or _tick_of(self._last) != self._tick:
                 self._last = journal, len(journal.plans) - 1
-        journal = self._journal = Journal(self._definition, self._reference, self.id, self._ticks, self._tick)
+            self._count()
+        base, tick = tuple(self._counts), 0 if journal is None else journal.tick + len(journal.plans)
+        journal = self._journal = Journal(self._definition, self._reference, self._id, base, tick)
         self._counted = 0
         if not self._began:
-            self._began = [None for _ in self._counts]
+            self._began = [None] * len(base)
         return journal
 
     def _newest(self) -> Transition:
@@ -598,12 +600,17 @@ class Runner:
     def _drain(self, mutation: Mutation | None) -> Result:
         """Run one outermost mutation, or only what waits, until the machine is settled."""
         outcome: Result = EXECUTED
-        start, cause = self._tick, get_cause()
+        cause = get_cause()
         self._phase = RUNNING
         try:
             if mutation is not None:
+                start = self._tick
                 outcome = self._take(mutation)
-            self._settle(start)
+                self._settle(start)
+            elif self._close_wanted:
+                self._close_now()  # before all else that waits
+            else:
+                self._settle(self._tick)
         finally:
             if get_cause() is not cause:
                 set_cause(cause)
@@ -1042,17 +1049,18 @@ class Runner:
             self._catch_up()
 
     def _close_now(self) -> None:
-        self._close_wanted = False
+        self._close_wanted = self._is_due = False
         if self._closing:
             return
         self._closing = True
         self._calls = {}  # mutations are canceled from now on
-        self._ticks_at_close = Ticks(self._definition, tuple(self._ticks))
+        if self._active:
+            self._ticks_at_close = Ticks(self._definition, tuple(self._ticks))
         self._close_children()
         if self._firsts or self._queue or self._faults:
             self._drop_waiting(self._closing_reason())
         self._auto_due = False
-        plan = self._plan(self._definition.request(Kind.CLOSE))
+        plan = self._plan(self._definition.closing)
         source = self._close_source
         if plan.moved or self._tracers:
             transition = self._new_transition(plan, None if source is None else Mutation(None, source=source))

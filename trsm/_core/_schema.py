@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from trsm._core._bits import members, transpose, union
 from trsm._core._consensus import Kind, Request
@@ -59,7 +59,9 @@ class Definition(Record):
     """What was asked -> the one request object for it."""
     asked: tuple[dict[tuple[object, ...], Request], ...]
     """For each kind: the states as they were passed -> the request, for mutations of plain states."""
-    tables: dict[tuple[object, ...], object]
+    closing: Request
+    """What deactivates every state when a machine closes."""
+    tables: dict[tuple[object, ...], Any]
     """What was bound -> its handler table; kept here so that it goes when the schema goes."""
 
     @property
@@ -354,6 +356,7 @@ class _Compiler:
             timed,
             requests={},
             asked=tuple({} for _ in Kind),
+            closing=Request(Kind.CLOSE, 0, 0, 0),
             tables={},
         )
 
