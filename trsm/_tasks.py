@@ -120,7 +120,7 @@ class Slot:
         if instance is None:
             return self.running, 0
         mine = self.running if self.running_of is instance else 0
-        return self.running, len(instance.scopes) - mine + sum(map(len, (instance.waiting or {}).values()))
+        return self.running, len(instance.scopes()) - mine + sum(map(len, (instance.waiting or {}).values()))
 
     def end(self, reason: str) -> None:
         """End the present instance: all its tasks are cancelled, and none that waits begins."""
@@ -156,12 +156,15 @@ class Slot:
 class Instance:
     """One unbroken activity of a state, and the tasks that belong to it."""
 
-    __slots__ = ("active", "is_over", "scopes", "slot", "waiting")
+    __slots__ = ("active", "is_over", "others", "scope", "slot", "waiting")
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self.is_over = False
-        self.scopes: dict[trio.CancelScope, None] = {}
+        self.scope: trio.CancelScope | None = None
+        """That of one of its tasks: most instances have no more, and a table would take as much as the task itself."""
+        self.others: dict[trio.CancelScope, None] | None = None
+        """Those of all others. Made when there is one."""
         self.active: dict[tuple[int, ...], int] | None = None
         """How many tasks with a ``limit`` there are, by `Activation.same`; none is 0. Made when there is one."""
         self.waiting: dict[tuple[int, ...], deque[Activation]] | None = None
@@ -210,8 +213,12 @@ class Instance:
         """Cancel all tasks, with the reason."""
         self.is_over = True
         self.waiting = None
-        for scope in self.scopes:
+        for scope in self.scopes():
             scope.cancel(reason)
+
+    def scopes(self) -> tuple[trio.CancelScope, ...]:
+        """Return the scopes of its tasks."""
+        return (*(() if self.scope is None else (self.scope,)), *(self.others or ()))
 
     async def run(self, activation: Activation) -> None:
         """Run one task from its first step to its last, whatever becomes of it.
@@ -227,7 +234,12 @@ class Instance:
             if self.is_over:
                 return
             scope = trio.CancelScope().__enter__()
-            self.scopes[scope] = None
+            if self.scope is None:
+                self.scope = scope
+            elif self.others is None:
+                self.others = {scope: None}
+            else:
+                self.others[scope] = None
             CAUSE.set(activation)
             try:
                 if slot.running_of is not None and slot.running_of is not self:
@@ -255,7 +267,11 @@ class Instance:
                     owner._task_returned(activation, value)
             except BaseException as raised:
                 error = raised
-            del self.scopes[scope]
+            if self.scope is scope:
+                self.scope = None
+            else:
+                assert self.others is not None  # it is among them
+                del self.others[scope]
             # What `with` would do.
             if not scope.__exit__(type(error) if error else None, error, error.__traceback__ if error else None):
                 assert error is not None

@@ -1597,7 +1597,7 @@ async def test_twenty_thousand_activations_leave_nothing_behind() -> None:
             instance = slot.instance
             sizes += [slot.running, len(slot.parked or ()), slot.running_of is None, instance is None]
             if instance is not None:
-                sizes += [len(instance.scopes), len(instance.active or ()), len(instance.waiting or ())]
+                sizes += [len(instance.scopes()), len(instance.active or ()), len(instance.waiting or ())]
         return tuple(sizes)
 
     async def activate(machine: Machine, times: int, step: int) -> None:
@@ -1641,7 +1641,7 @@ async def test_one_long_instance_holds_nothing_of_tasks_that_have_ended() -> Non
         [slot] = machine._slots.values()
         instance = slot.instance
         assert instance is not None and machine.is_active(Job.Ping)
-        assert not (instance.scopes or instance.active or instance.waiting or slot.running or slot.parked)
+        assert not (instance.scopes() or instance.active or instance.waiting or slot.running or slot.parked)
 
 
 async def test_activations_make_no_cyclic_garbage() -> None:
