@@ -95,7 +95,10 @@ def test_single_point() -> None:
     """It alone is run again, after an undisturbed run; beyond the last there is none."""
     points = cancel_sweep(good)
     assert cancel_sweep(good, point=points - 1) == 1
-    assert cancel_sweep(good, point=points) == 0
+    with pytest.raises(
+        ValueError, match=rf"cancel_sweep\(good, point={points}\): it is never reached: .* has {points} points"
+    ):
+        cancel_sweep(good, point=points)
 
 
 def test_points_are_where_they_are_said_to_be() -> None:
@@ -301,7 +304,7 @@ def test_scenario_that_does_wrong_when_cancelled(scenario: Callable[[], object],
         f"cancel_sweep({scenario.__name__}), point {failure.point}: cancelled: before a step of task"
     )
     assert "test_sweeping.py:" in head or "'Job-" in head
-    assert foot == f"to run it again: cancel_sweep({scenario.__name__}, …, point={failure.point})"
+    assert foot == f"to run it again: cancel_sweep({scenario.__name__}, point={failure.point})"
     assert failure.findings
     with pytest.raises(SweepFailure) as again:
         cancel_sweep(scenario, point=failure.point)
@@ -425,7 +428,7 @@ def test_every_handler_and_task_raises_once() -> None:
         return made[-1]
 
     assert raise_sweep(with_errors, error=disk_is_full) == 5
-    assert len(made) == 5
+    assert len(made) == 6, "one is made before the first run"
     assert raise_sweep(with_errors, error=KeyboardInterrupt) == 5
 
 
@@ -678,8 +681,76 @@ def test_errors_that_cannot_be_raised() -> None:
         raise_sweep(good, error=OSError())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"call_sweep\(…, error=3\): each run raises an exception of its own"):
         call_sweep(good, Store, "write", error=3)  # type: ignore[arg-type]
-    with pytest.raises(SweepFailure, match=r"it made 3, which cannot be raised: pass an exception class"):
-        call_sweep(uses_the_store, Store, "write", error=lambda: 3)  # type: ignore[arg-type,return-value]
+    for made in (lambda: 3, int):
+        with pytest.raises(
+            TypeError, match=r"error=<.*>\): it made \d, which cannot be raised: pass an exception class"
+        ):
+            call_sweep(uses_the_store, Store, "write", error=made)  # type: ignore[arg-type]
+    for kind in (UnicodeDecodeError, trio.Cancelled):
+        with pytest.raises(
+            TypeError, match=rf"raise_sweep\(…, error=<.*{kind.__name__}'>\): it was called .* raised TypeError"
+        ):
+            raise_sweep(good, error=kind)  # type: ignore[arg-type]
+
+
+def test_an_error_that_can_be_made_only_once() -> None:
+    """That none can be made where it is due is told, and no fault of the scenario."""
+    words = r"error=<.*>\): it was called without arguments and raised StopIteration"
+    errors = iter([OSError("first")])
+    with pytest.raises(TypeError, match=words):
+        raise_sweep(good, error=lambda: next(errors))
+    errors = iter([OSError("first")])
+    with pytest.raises(TypeError, match=words):
+        call_sweep(uses_the_store, Store, "write", error=lambda: next(errors))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"point": -2}, ValueError, r"point=-2\): write the number of a point, a whole number, 0 or more"),
+        ({"point": True}, ValueError, r"point=True\): write the number of a point"),
+        ({"point": "1"}, ValueError, r"point='1'\): write the number of a point"),
+        ({"seeds": 3}, TypeError, r"seeds=3\): pass several, such as seeds=range\(3\), or seeds=\[3\]"),
+        ({"seeds": ()}, ValueError, r"seeds=\(\)\): nothing would be run: leave it out, or pass a number"),
+        ({"seeds": (0, "1")}, TypeError, r"seeds=…\): '1' is no whole number"),
+        ({"seeds": (True,)}, TypeError, r"seeds=…\): True is no whole number"),
+        ({"expected": "x"}, TypeError, r"expected='x'\): 'x' is no class of exceptions: pass one, or several"),
+        ({"expected": (OSError, int)}, TypeError, r"<class 'int'> is no class of exceptions"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, object], error: type[Exception], words: str) -> None:
+    """They are refused before anything runs."""
+
+    async def runs() -> None:
+        raise AssertionError("it ran")
+
+    for sweep in SWEEPS:
+        with pytest.raises(error, match=words):
+            sweep(runs, **options)
+
+
+def test_the_call_that_runs_it_again_is_complete() -> None:
+    """It has all that was passed and has a name; what has none is left to the reader."""
+
+    async def fails() -> None:
+        try:
+            Store().write("x")
+        except OSError:
+            raise ZeroDivisionError from None
+
+    def check() -> None: ...
+
+    with pytest.raises(SweepFailure) as caught:
+        call_sweep(fails, Store, "write", error=OSError, seeds=[7], expected=(ValueError, KeyError), after=check)
+    assert str(caught.value).endswith(
+        "to run it again: call_sweep(fails, Store, 'write', error=OSError, point=0, seeds=[7], "
+        "expected=(ValueError, KeyError), after=check)"
+    )
+    with pytest.raises(SweepFailure) as caught:
+        call_sweep(fails, Store, "write", error=lambda: OSError(), expected=(ValueError,))
+    assert str(caught.value).endswith(
+        "call_sweep(fails, Store, 'write', error=…, point=0, expected=ValueError), where … is what you passed"
+    )
 
 
 def test_functions_that_are_none() -> None:

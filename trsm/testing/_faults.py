@@ -22,16 +22,31 @@ def leaves(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error]
 
 
-def checked_error(written: str, make: Callable[[], BaseException]) -> BaseException:
-    """Return the exception that a user's class or function makes.
+def written(value: object) -> str:
+    """Return a value as it is written in a call: by its name, or ``…`` where it has none."""
+    if isinstance(value, tuple):
+        several = cast("tuple[object, ...]", value)
+        return f"({', '.join(map(written, several))}{',' if len(several) == 1 else ''})"
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) and name.isidentifier() else "…"
+
+
+def checked_error(where: str, make: Callable[[], BaseException]) -> BaseException:
+    """Return the exception that a user's class or function makes; `where` is how it was passed.
 
     Raises:
-      TypeError: it makes something that cannot be raised.
+      TypeError: it makes none, or something that cannot be raised.
     """
-    error: object = make()
+    try:
+        error: object = make()
+    except Exception as raised:
+        raise TypeError(
+            f"{where}: it was called without arguments and raised {raised!r}, so that there is nothing to raise: pass "
+            "a function that makes the exception, such as lambda: OSError('disk full')"
+        ) from raised
     if not isinstance(error, BaseException):
         raise TypeError(
-            f"{written}: it made {error!r}, which cannot be raised: pass an exception class, or a function without "
+            f"{where}: it made {error!r}, which cannot be raised: pass an exception class, or a function without "
             "arguments that returns an exception"
         )
     return error

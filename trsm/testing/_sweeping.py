@@ -22,7 +22,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trsm import Machine, MachineClosed, Observed, Saboteur, Transition, tracing
-from trsm.testing._faults import Fault, Hung, checked_error, leaves
+from trsm.testing._faults import Fault, Hung, checked_error, leaves, written
 from trsm.testing._laws import Laws
 from trsm.testing._resting import descendants, outside
 from trsm.testing._seeding import abort, fail_step, is_told, repeatable
@@ -141,6 +141,7 @@ class _Trial(trio.abc.Instrument):
 
     async def _run(self) -> None:
         main = self._main = trio.lowlevel.current_task()
+        main.name = _name(self.scenario)
         root = trio.lowlevel.current_root_task()
         assert root is not None  # it runs
         before = {id(task) for task in descendants(root)}
@@ -158,11 +159,7 @@ class _Trial(trio.abc.Instrument):
             except BaseException as error:
                 self._keep(error)
             ours = {id(main), id(self._guard_task)}
-            self._leaked = [
-                f"task {task.name!r} still runs: {_place(task)}"
-                for task in descendants(root)
-                if id(task) not in before | ours
-            ]
+            self._leaked = [f"{_place(task)} still runs" for task in descendants(root) if id(task) not in before | ours]
             nursery.cancel_scope.cancel()
 
     async def _guard(self, task_status: trio.TaskStatus[None]) -> None:
@@ -232,6 +229,12 @@ class _Disturbance:
 
     name: str
     past: str
+    failed: BaseException | None = None
+    """Why it could not happen where it was due; this is no fault of the scenario."""
+
+    def arguments(self) -> list[str]:
+        """Return what was written in the call of the sweep besides what every sweep takes."""
+        return []
 
     def around(self, trial: _Trial) -> AbstractContextManager[object]:
         """Make ready for a run."""
@@ -307,11 +310,16 @@ class _Raising(_Disturbance):
 
     def error(self, place: str) -> BaseException:
         """Make the exception that is raised."""
-        if self.make is None:
-            self.raised = Fault(place)
-        else:
-            self.raised = checked_error(f"{self.name}(…, error={self.make!r})", self.make)
+        try:
+            self.raised = Fault(place) if self.make is None else _made(self.name, self.make)
+        except BaseException as error:
+            self.failed = error
+            raise
         return self.raised
+
+    def arguments(self) -> list[str]:
+        """Return it with what it raises."""
+        return [] if self.make is None else [f"error={written(self.make)}"]
 
     def is_its_own(self, trial: _Trial, error: BaseException) -> bool:
         return trial.place is not None and error is self.raised
@@ -345,6 +353,10 @@ class _Call(_Raising):
         super().__init__(make)
         self.owner = owner
         self.function = function
+
+    def arguments(self) -> list[str]:
+        """Return it with the function."""
+        return [written(self.owner), repr(self.function), *super().arguments()]
 
     @contextmanager
     def around(self, trial: _Trial) -> Generator[None]:
@@ -438,12 +450,15 @@ def _sweep(
     expected: type[BaseException] | tuple[type[BaseException], ...],
     after: Callable[[], object] | None,
 ) -> int:
-    _check(disturbance.name, scenario, after)
-    kinds = expected if isinstance(expected, tuple) else (expected,)
-    points = 0
-    for seed in seeds:
+    name = disturbance.name
+    _check(name, scenario, after)
+    if point is not None and (not isinstance(point, int) or isinstance(point, bool) or point < 0):
+        raise ValueError(f"{name}(…, point={point!r}): write the number of a point, a whole number, 0 or more")
+    kinds = _checked_kinds(name, expected)
+    points = undisturbed = 0
+    for seed in _checked_seeds(name, seeds):
         quiet = _tried(scenario, disturbance, -1, seed, QUIET_BOUND, kinds, after)
-        bound = 20 * quiet.steps + 1000
+        undisturbed, bound = quiet.points, 20 * quiet.steps + 1000
         if point is not None:
             points += _tried(scenario, disturbance, point, seed, bound, kinds, after).place is not None
             continue
@@ -453,11 +468,16 @@ def _sweep(
                 break
         else:
             raise SweepFailure(
-                f"{disturbance.name}({_name(scenario)}): an undisturbed run has {quiet.points} points, and "
+                f"{name}({_name(scenario)}): an undisturbed run has {quiet.points} points, and "
                 f"{10 * quiet.points + 100} disturbed ones did not reach the end: does it remember earlier runs?",
                 -1,
                 (),
             )
+    if point is not None and not points:
+        raise ValueError(
+            f"{name}({_name(scenario)}, point={point}): it is never reached: an undisturbed run has {undisturbed} "
+            "points, and the first is 0"
+        )
     return points
 
 
@@ -473,6 +493,8 @@ def _tried(
     """Run a scenario once, and raise what was found."""
     trial = _Trial(scenario, disturbance, point, bound)
     trial.run(seed)
+    if disturbance.failed is not None:
+        raise disturbance.failed
     for error in trial.left:
         is_own = trial.place is not None and disturbance.is_its_own(trial, error)
         if isinstance(error, KeyboardInterrupt) and not isinstance(error, expected) and not is_own:
@@ -491,8 +513,15 @@ def _tried(
         head, foot = f"{name}: the scenario does wrong even where it is not disturbed", []
     else:
         head = f"{name}, point {point}: {disturbance.past}: {trial.place}"
-        again = f"point={point}" if not seed else f"point={point}, seeds=[{seed}]"
-        foot = [f"to run it again: {disturbance.name}({_name(scenario)}, …, {again})"]
+        arguments = [_name(scenario), *disturbance.arguments(), f"point={point}"]
+        if seed:
+            arguments.append(f"seeds=[{seed}]")
+        if expected:
+            arguments.append(f"expected={written(expected[0] if len(expected) == 1 else expected)}")
+        if after is not None:
+            arguments.append(f"after={written(after)}")
+        call = f"{disturbance.name}({', '.join(arguments)})"
+        foot = [f"to run it again: {call}{', where … is what you passed' if '…' in call else ''}"]
     message = "\n  ".join([head, *findings, *foot])
     failure = SweepFailure(message, -1 if trial.place is None else point, tuple(findings))
     raise failure from (trial.left[0] if trial.left else None)
@@ -502,6 +531,28 @@ def _name(function: object) -> str:
     while isinstance(function, functools.partial):
         function = cast("functools.partial[object]", function).func
     return str(getattr(function, "__name__", function))
+
+
+def _checked_seeds(name: str, seeds: object) -> tuple[int, ...]:
+    if not isinstance(seeds, Iterable):
+        raise TypeError(f"{name}(…, seeds={seeds!r}): pass several, such as seeds=range(3), or seeds=[{seeds!r}]")
+    several = tuple(cast("Iterable[object]", seeds))
+    if not several:
+        raise ValueError(f"{name}(…, seeds=()): nothing would be run: leave it out, or pass a number")
+    for seed in several:
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise TypeError(f"{name}(…, seeds=…): {seed!r} is no whole number")
+    return cast("tuple[int, ...]", several)
+
+
+def _checked_kinds(name: str, expected: object) -> tuple[type[BaseException], ...]:
+    kinds = cast("tuple[object, ...]", expected) if isinstance(expected, tuple) else (expected,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(
+                f"{name}(…, expected={expected!r}): {kind!r} is no class of exceptions: pass one, or several in a tuple"
+            )
+    return cast("tuple[type[BaseException], ...]", kinds)
 
 
 def _check(name: str, scenario: object, after: object) -> None:
@@ -552,7 +603,7 @@ def cancel_sweep(
     Args:
       scenario: an async function without arguments that opens its machines. It is called once for each point.
       seeds: orders in which tasks take turns: the sweep is run for each. Default: one.
-      point: the only point to disturb at, to look into what a sweep has found. Default: all.
+      point: the only point to disturb at, 0 being the first, to look into what a sweep has found. Default: all.
       expected: exceptions that may leave the scenario. Default: none.
       after: a sync function called after each run, with checks of your own. Default: none.
 
@@ -561,7 +612,9 @@ def cancel_sweep(
 
     Raises:
       SweepFailure: at the first point at which something leaked, hung or broke.
-      TypeError: ``scenario`` is not async, or needs arguments; ``after`` is async.
+      TypeError: ``scenario`` is not async, or needs arguments; ``after`` is async; ``seeds`` are no whole numbers, or
+        ``expected`` no classes of exceptions.
+      ValueError: ``point`` is never reached; there are no ``seeds``.
       RuntimeError: called inside a trio run.
 
     Example::
@@ -626,8 +679,12 @@ def raise_sweep(
     What is checked, and all else, is as for `cancel_sweep`. The exception may leave the scenario, or be handled there.
 
     Args:
-      error: an exception class, or a function without arguments that makes an exception. Default: `Fault`.
+      error: an exception class, or a function without arguments that makes an exception. It is called once more, before
+        the first run, to see that it makes one. Default: `Fault`.
       scenario, seeds, point, expected, after: as for `cancel_sweep`.
+
+    Raises:
+      TypeError: also if ``error`` makes no exception.
 
     Example::
 
@@ -662,7 +719,7 @@ def call_sweep(
 
     Raises:
       AttributeError: the owner has no such function.
-      TypeError: also if it cannot be called.
+      TypeError: also if it cannot be called, or ``error`` makes no exception.
 
     Example::
 
@@ -682,3 +739,10 @@ def _check_error(name: str, error: object) -> None:
         raise TypeError(
             f"{name}(…, error={error!r}): each run raises an exception of its own: pass its class, or lambda: {error!r}"
         )
+    if error is not None:
+        _made(name, cast("MakeError", error))
+
+
+def _made(name: str, make: MakeError) -> BaseException:
+    """Return an exception to be raised; one is made before the first run, to see that it can be."""
+    return checked_error(f"{name}(…, error={make!r})", make)
