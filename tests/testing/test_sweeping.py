@@ -285,9 +285,9 @@ async def keeps_a_machine_open() -> None:
 @pytest.mark.parametrize(
     ("scenario", "words"),
     [
-        (leaks_a_task, r"leaked: task 'stray' still runs"),
+        (leaks_a_task, r"leaked: task 'stray' still runs\n"),
         (swallows, "broke: the scenario was told of the cancellation, swallowed it, and went on to its end"),
-        (waits_in_vain, r"hung: nothing can go on.*: task .*test_sweeping.py:\d+, in waits_in_vain"),
+        (waits_in_vain, r"hung: nothing can go on.*: task 'waits_in_vain' at test_sweeping.py:\d+, in waits_in_vain"),
         (goes_round, r"hung: it goes on and on: .* steps did not suffice, the last of task .*goes_round"),
         (turns_it_into_an_error, r"broke: ZeroDivisionError\(\) left it"),
         (breaks_a_relation, r"broke: machine 'Job-\d+': ticks have moved by no transition"),
