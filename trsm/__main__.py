@@ -8,7 +8,9 @@ import difflib
 import importlib
 import json
 import os
+import reprlib
 import sys
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -51,6 +53,11 @@ DELAY = 0.5
 """Seconds after which progress is shown."""
 
 
+_SHOWN = reprlib.Repr()
+"""Shows what is no schema, whatever it is: long ones in part."""
+_SHOWN.maxother = _SHOWN.maxstring = 100
+
+
 class Unusable(Exception):
     """What was asked for cannot be done; the message says what to write instead."""
 
@@ -64,11 +71,11 @@ def _close_to(name: str, known: Iterable[str]) -> str:
 
 
 def _schemas_in(module: ModuleType) -> list[str]:
-    return [name for name, value in vars(module).items() if _is_schema(value) and value is not Schema]
+    return [name for name, value in vars(module).items() if _is_schema(value)]
 
 
 def _is_schema(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, Schema)
+    return isinstance(value, type) and issubclass(value, Schema) and value is not Schema
 
 
 def load(target: str) -> type[Schema]:
@@ -78,25 +85,52 @@ def load(target: str) -> type[Schema]:
       Unusable: it names none.
     """
     module_name, colon, name = target.partition(":")
-    if not colon or not all(part.isidentifier() for part in (*module_name.split("."), *name.split("."))):
-        hint = ""
-        if module_name.endswith(".py") or "/" in module_name:
-            dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
-            hint = f"; a module is named as in an import: {dotted}:{name or 'SchemaName'}"
-        raise Unusable(f"{target!r} names no schema: write package.module:SchemaName{hint}")
+    is_file = module_name.endswith(".py") or "/" in module_name or os.sep in module_name
+    if is_file and (Path(module_name).exists() or not _is_dotted(module_name)):
+        raise Unusable(f"{target!r} names no schema: {_by_module(module_name, name.lstrip(':'))}")
+    if not colon or not all(map(_is_dotted, (module_name, name))):
+        raise Unusable(f"{target!r} names no schema: write package.module:SchemaName")
     module = _imported(module_name)
     value: object = module
+    schemas = _schemas_in(module)
+    listed = f"; schemas in {module_name}: {', '.join(schemas)}" if schemas else f"; {module_name} has no schema"
     for part in name.split("."):
-        if not hasattr(value, part):
-            schemas = _schemas_in(module)
-            there = f"; its schemas: {', '.join(schemas)}" if schemas else "; it has no schema"
-            raise Unusable(f"{module_name} has no {name}{_close_to(name, schemas) or there}")
-        value = cast("object", getattr(value, part))
+        try:
+            value = cast("object", getattr(value, part))
+        except AttributeError:
+            raise Unusable(f"{module_name} has no {name}{_close_to(name, schemas) or listed}") from None
+        except Exception as error:  # a module may make what it has when it is asked for it
+            raise Unusable(f"looking up {name} in {module_name} {_raised(error, module_name)}") from error
+    if value is Schema:
+        raise Unusable(f"{target} is the class that all schemas inherit from, and has no states of its own{listed}")
     if not _is_schema(value):
-        schemas = _schemas_in(module)
-        there = f"; schemas in {module_name}: {', '.join(schemas)}" if schemas else ""
-        raise Unusable(f"{target} is {value!r}, and no schema: name a class that inherits from trsm.Schema{there}")
+        raise Unusable(
+            f"{target} is {_SHOWN.repr(value)}, and no schema: name a class that inherits from trsm.Schema{listed}"
+        )
     return cast("type[Schema]", value)
+
+
+def _is_dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _by_module(file: str, name: str) -> str:
+    """Return what to write for a schema in a file, and in which directory."""
+    path = Path(file)
+    root = path.parent
+    if path.exists():
+        root = path.resolve().parent
+        while (root / "__init__.py").exists():
+            root = root.parent
+        path = path.resolve().relative_to(root)
+        root = Path(os.path.relpath(root))
+    else:
+        root, path = Path(), Path(*(part for part in path.parts if part not in (path.anchor, "..")))
+    dotted = ".".join(path.with_suffix("").parts)
+    if not _is_dotted(dotted):
+        return f"no module can be imported from {file}, since a name in an import is of letters, digits and _ only"
+    where = "" if root == Path() else f", in the directory {root}"
+    return f"a module is named as in an import: {dotted}:{name or 'SchemaName'}{where}"
 
 
 def _imported(name: str) -> ModuleType:
@@ -105,29 +139,48 @@ def _imported(name: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise Unusable(_failed(name, error)) from error
+            raise Unusable(f"importing {name} {_raised(error, name)}") from error
         raise Unusable(
             f"there is no module {error.name!r}: run this in the directory from which it can be imported, or install it"
         ) from error
     except SystemExit as error:
+        how = "" if error.code is None else f", with {error.code!r}"
         raise Unusable(
-            f'importing {name} ends the program: put what it runs under if __name__ == "__main__":'
+            f"importing {name} ends the program{how}{_place(error, name)}: put what it runs under "
+            'if __name__ == "__main__":'
         ) from error
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # pytest's skip is no Exception, and a module of tests may have one
-        raise Unusable(_failed(name, error)) from error
+        if _is_interrupt(error):
+            raise KeyboardInterrupt from error
+        raise Unusable(f"importing {name} {_raised(error, name)}") from error
 
 
-def _failed(name: str, error: BaseException) -> str:
-    """Return what an import raised, and the innermost line that is neither trsm's nor that of Python's import."""
-    home = str(Path(trsm.__file__).parent)
-    places = [
-        f" ({frame.filename}:{frame.lineno})"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen ", home, importlib.__file__))
-    ]
-    return f"importing {name} raised {type(error).__name__}: {error}{places[-1] if places else ''}"
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether that is Ctrl-C, also where it comes out of a nursery, with what else came out then."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_interrupt, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _raised(error: BaseException, name: str) -> str:
+    return f"raised {type(error).__name__}: {error}{_place(error, name)}"
+
+
+def _place(error: BaseException, name: str) -> str:
+    """Return the innermost line of the user's own that an error came through.
+
+    That is one of the package that was asked for, or else one that is neither trsm's nor Python's, nor installed.
+    """
+    package = name.partition(".")[0]
+    paths = sysconfig.get_paths()
+    foreign = (trsm.__path__[0], *(paths[one] for one in ("stdlib", "platstdlib", "purelib", "platlib")))
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        is_own = str(frame.f_globals.get("__name__")).partition(".")[0] == package
+        if not file.startswith("<") and (is_own or not file.startswith(tuple(f"{one}{os.sep}" for one in foreign))):
+            place = f" ({file}:{line})"
+    return place
 
 
 # ---- Progress -------------------------------------------------------------------------------------------------------
@@ -203,7 +256,8 @@ class _Line:
 # ---- The command ----------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Return the parser of the whole command line, and that of ``check``."""
     parser = argparse.ArgumentParser(prog="python -m trsm", description="Tools for schemas of trsm.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     checking = commands.add_parser(
@@ -227,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="STATE",
-        help="a state that nobody adds; may be given several times",
+        help="a state that nobody adds, though it may come by itself or be brought; may be given several times",
     )
     checking.add_argument(
         "--limit", type=int, default=50_000, metavar="N", help="refuse more reachable sets than this; default 50000"
@@ -235,7 +289,16 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument(
         "--no-progress", action="store_true", help="show no progress, which only terminals get anyway"
     )
-    return parser
+    return parser, checking
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what stands on the command line; of what ``check`` does not know, its own usage is told."""
+    parser, checking = _parsers()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        checking.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def _allowed(schema: type[Schema], given: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -280,7 +343,9 @@ def _checked(options: argparse.Namespace) -> int:
     rest = findings.without(is_known)
     for kind, state in dict.fromkeys(allowed):
         if (kind, state) not in used:
-            _tell(f"--allow {kind}{'' if state is None else f':{state}'}: there is no such finding")
+            there = dict.fromkeys(f"{kind}:{one.states[0]}" for one in findings if one.kind == kind and one.states)
+            named = f"; a finding goes by its first state: {', '.join(there)}" if there else ""
+            _tell(f"--allow {kind}{'' if state is None else f':{state}'}: there is no such finding{named}")
     _print(target, findings, rest, as_json=options.json)
     return FOUND if rest else CLEAN
 
@@ -328,7 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
       arguments: what stands after ``python -m trsm``. Default: what this program was called with.
     """
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     try:
         return _checked(options)
     except Unusable as error:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 import trsm
-from trsm import Engine, Schema, State, Transition, UnknownState
+from trsm import Engine, MutationError, Schema, State, Transition, UnknownState
 from trsm.testing import assert_active, assert_inactive, assert_ticks, record_transitions
 
 
@@ -114,6 +114,11 @@ def test_what_is_no_machine_and_what_are_no_ticks() -> None:
     for tick in (1.0, True, None):
         with pytest.raises(TypeError, match=r"assert_ticks\(…, \{Open: .*\}\): a tick is a whole number"):
             assert_ticks(opened(), {Door.Open: tick})
+    for function in (assert_active, assert_inactive):
+        with pytest.raises(MutationError, match=f"^{function.__name__}: 'Open' is a name, and a state is due"):
+            function(opened(), "Open")  # type: ignore[arg-type]
+    with pytest.raises(MutationError, match=r"^assert_ticks: 'Open' is a name, and a state is due"):
+        assert_ticks(opened(), {"Open": 1})  # type: ignore[dict-item]
     with pytest.raises(UnknownState):
         assert_active(opened(), Schema.define("Other", {"Open": State()})["Open"])
 

@@ -317,6 +317,15 @@ def test_a_state_that_can_never_leave_from_some_set_on_is_found_there() -> None:
     assert found.what == "Burning can never leave, once (Roof Burning) is reached"
     assert str(found.path) == "add(Fire.Roof), remove(Fire.Burning)"
 
+    class Simple(Schema):
+        Wood = State()
+        Warm = State(auto=True, require=Wood)
+        Burning = State(auto=True)
+
+    found = only(Simple)
+    assert found.what == "Burning can never leave, once (Burning) is reached", "of two sets as near the smaller one"
+    assert str(found.path) == "add(Simple.Burning), remove(Simple.Burning)"
+
     class Leaking(Schema):
         Rain = State(remove="Burning")
         Wood = State()
@@ -734,6 +743,25 @@ def test_known_findings_can_be_left_out() -> None:
     rest = check(Locks).without(lambda one: one.kind == "never-leaves" and Locks.Locked in one.states)
     assert [one.kind for one in rest] == ["dead-end", "never-active"]
     assert rest.sets == 2
+
+
+def test_what_is_known_is_said_by_a_function() -> None:
+    """Nothing else, also where nothing was found."""
+    with pytest.raises(TypeError, match=r"without\('auto-tie'\): pass a function: without\(lambda one: one.kind == "):
+        check(Locks).without("auto-tie")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("schema", [Locks, trsm.schemas.Basic])
+def test_a_kind_of_findings_that_does_not_exist(schema: type[Schema]) -> None:
+    """It is told with those that do: an empty answer would read as good news."""
+    findings = check(schema)
+    for kind in ("deadend", "Dead-End", None):
+        with pytest.raises(
+            ValueError, match=rf"^of\({kind!r}\): there is no such kind: write one of 'contra.*'unstable"
+        ):
+            findings.of(kind)  # type: ignore[arg-type]
+    for kind in Findings.KINDS:
+        assert set(findings.of(kind)) <= set(findings)
 
 
 def test_states_that_are_left_out_are_not_looked_at() -> None:

@@ -52,6 +52,35 @@ Many = Schema.define(
 number = 7
 """
 
+LAZY = """
+def __getattr__(name):
+    if name == "Late": raise OSError("made too late")
+    raise AttributeError(name)
+
+class Shy:
+    def __repr__(self):
+        raise ZeroDivisionError
+
+shy = Shy()
+many = list(range(1000))
+"""
+TIED = """
+from trsm import Schema, State
+
+class Light(Schema):
+    Power = State()
+    Green = State(auto=True, require=Power, remove="Red")
+    Red = State(auto=True, require=Power, remove="Green")
+"""
+GENERATED = """
+from dataclasses import dataclass
+
+@dataclass
+class Point:
+    x: int
+Point()
+"""
+
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -68,6 +97,13 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "wrong.py").write_text("import trsm\n\nclass Wrong(trsm.Schema):\n    A = trsm.State(require='B')\n")
     (package / "garbled.py").write_text("class Garbled(:\n")
     (package / "foreign.py").write_text("import trsm\n\nclass Tür(trsm.Schema):\n    Ä = trsm.State(auto=True)\n")
+    (package / "ends.py").write_text("raise SystemExit\n")
+    (package / "lazy.py").write_text(LAZY)
+    (package / "parses.py").write_text("import json\n\njson.loads('{')\n")
+    (package / "indirect.py").write_text("import shop.parses\n")
+    (package / "generated.py").write_text(GENERATED)
+    (package / "installed.py").write_text("import trio\n\n\ntrio.run(trio.sleep, 'long')\n")
+    (package / "my-doors.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
@@ -143,6 +179,31 @@ def test_an_allowance_that_nothing_needs_is_told_on_stderr(shop: Path, capsys: p
     ]
 
 
+def test_an_allowance_by_another_state_than_the_first_is_told_by_which_it_goes(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finding may name several states."""
+    (shop / "shop" / "tied.py").write_text(TIED)
+    code, out, err = run(capsys, "shop.tied:Light", "--allow", "auto-tie:Red")
+    assert code == 1
+    assert "allowed" not in out
+    assert err == "--allow auto-tie:Red: there is no such finding; a finding goes by its first state: auto-tie:Green\n"
+    assert run(capsys, "shop.tied:Light", "--allow", "auto-tie:Green")[::2] == (0, "")
+
+
+def test_a_state_that_is_left_out_may_still_come_by_itself(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it comes in place of another, it is said that nobody has added it."""
+    (shop / "shop" / "tied.py").write_text(TIED)
+    words = "Green is left out, so that nobody adds it, and comes by itself all the same."
+    code, out, _ = run(capsys, "shop.tied:Light", "--without", "Green")
+    assert code == 1
+    assert words in " ".join(out.split())
+    code, out, _ = run(capsys, "shop.tied:Light")
+    assert code == 1
+    assert "left out" not in out
+    assert run(capsys, "shop.tied:Light", "--without", "Red")[0] == 0
+
+
 def test_a_dead_start_can_be_allowed(
     shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,9 +238,9 @@ def test_states_can_be_left_out(shop: Path, capsys: pytest.CaptureFixture[str]) 
         (["shopp.doors:Door"], "there is no module 'shopp': run this in the directory from which it can be imported"),
         (["shop.dors:Door"], "there is no module 'shop.dors'"),
         (["shop.doors:Dor"], "shop.doors has no Dor; did you mean Door?"),
-        (["shop.doors:Qqqqqq"], "shop.doors has no Qqqqqq; its schemas: Door, Locks, Many"),
+        (["shop.doors:Qqqqqq"], "shop.doors has no Qqqqqq; schemas in shop.doors: Door, Locks, Many\n"),
         (["shop.doors:Shop.Tell"], "shop.doors has no Shop.Tell"),
-        (["shop.bare:Door"], "shop.bare has no Door; it has no schema"),
+        (["shop.bare:Door"], "shop.bare has no Door; shop.bare has no schema\n"),
         (
             ["shop.doors:number"],
             "shop.doors:number is 7, and no schema: name a class that inherits from trsm.Schema; sch",
@@ -188,7 +249,10 @@ def test_states_can_be_left_out(shop: Path, capsys: pytest.CaptureFixture[str]) 
             ["shop.doors:Shop"],
             "and no schema: name a class that inherits from trsm.Schema; schemas in shop.doors: Door, ",
         ),
-        (["shop.bare:number"], "shop.bare:number is 7, and no schema: name a class that inherits from trsm.Schema\n"),
+        (
+            ["shop.bare:number"],
+            "shop.bare:number is 7, and no schema: name a class that inherits from trsm.Schema; shop.bare has no schem",
+        ),
         (["shop.broken:Door"], "importing shop.broken raised OSError: no such disk ("),
         (["shop.skipped:Door"], "importing shop.skipped raised Skipped: not here ("),
         (["shop.wrong:Wrong"], "wrong.py:3)\n"),  # where the class stands, not where trsm looks at it
@@ -199,8 +263,29 @@ def test_states_can_be_left_out(shop: Path, capsys: pytest.CaptureFixture[str]) 
         ),
         (
             ["shop.script:Door"],
-            'importing shop.script ends the program: put what it runs under if __name__ == "__main__"',
+            "importing shop.script ends the program, with 'used as a script' (",
         ),
+        (["shop.script:Door"], 'shop/script.py:2): put what it runs under if __name__ == "__main__":\n'),
+        (["shop.ends:Door"], "importing shop.ends ends the program ("),
+        (
+            ["shop.doors:Schema"],
+            "shop.doors:Schema is the class that all schemas inherit from, and has no states of its own; schemas in "
+            "shop.doors: Door, Locks, Many\n",
+        ),
+        (
+            ["trsm:Schema"],
+            "trsm:Schema is the class that all schemas inherit from, and has no states of its own; trsm ",
+        ),
+        (["shop.lazy:Late"], "looking up Late in shop.lazy raised OSError: made too late ("),
+        (["shop.lazy:Late"], "shop/lazy.py:3)\n"),
+        (["shop.lazy:Never"], "shop.lazy has no Never"),
+        (["shop.lazy:shy"], "shop.lazy:shy is <Shy instance at "),
+        (["shop.lazy:many"], "shop.lazy:many is [0, 1, 2, 3, 4, 5, ...], and no schema"),
+        # where the user's own file stands, and not where Python, what was installed, or generated code stands
+        (["shop.parses:Door"], "shop/parses.py:3)\n"),
+        (["shop.indirect:Door"], "shop/parses.py:3)\n"),
+        (["shop.generated:Door"], "shop/generated.py:7)\n"),
+        (["shop.installed:Door"], "shop/installed.py:4)\n"),
         (["shop.doors:Many", "--limit", "846"], "Many: more than 846 sets of states are reachable"),
         (["shop.doors:Many", "--limit", "5"], "(here: --limit N, --without STATE)"),
         (["shop.doors:Door", "--limit", "0"], "--limit 0: write how many sets may be reachable, 1 or more"),
@@ -246,6 +331,72 @@ def test_help_says_what_exit_codes_mean_and_what_is_found(capsys: pytest.Capture
     for code in (0, 1, 2, 3, 130):
         assert re.search(rf"^  {code}  ", out, re.MULTILINE), code
     assert all(kind in out for kind in Findings.KINDS)
+
+
+@pytest.mark.parametrize("arguments", [["a:B", "--lim", "3", "--alow", "x"], ["--alow", "x", "a:B"]])
+def test_of_options_that_check_does_not_know_its_own_usage_is_told(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all that it does know."""
+    with pytest.raises(SystemExit) as caught:
+        command.main(["check", *arguments])
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "usage: python -m trsm check [-h]" in err
+    assert "--allow KIND[:STATE]" in err
+    assert re.search(r"^python -m trsm check: error: unrecognized arguments: --alow", err, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("directory", "target", "words"),
+    [
+        ("shop", "doors.py:Door", "shop.doors:Door, in the directory ..\n"),
+        (".", "shop/doors.py:Door", "shop.doors:Door\n"),
+        (".", "./shop/doors.py", "shop.doors:SchemaName\n"),
+        (".", "shop/doors.py::Door", "shop.doors:Door\n"),
+        (".", "plain.py:Door", "plain:Door\n"),
+        ("shop", "../plain.py:Door", "plain:Door, in the directory ..\n"),
+        (".", "{}/plain.py:Door", "plain:Door\n"),
+        (".", "below/apart.py:Door", "apart:Door, in the directory below\n"),
+        (".", "../nowhere/of.py:Door", "nowhere.of:Door\n"),
+    ],
+)
+def test_a_file_in_place_of_a_module(
+    shop: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    directory: str,
+    target: str,
+    words: str,
+) -> None:
+    """It is said what to write for it, and where; nothing is imported."""
+    (shop / "plain.py").write_text("1 / 0\n")
+    (shop / "below").mkdir()
+    (shop / "below" / "apart.py").write_text("1 / 0\n")
+    monkeypatch.chdir(shop / directory)
+    target = target.format(shop)
+    code, out, err = run(capsys, target)
+    assert (code, out) == (2, "")
+    assert f"check: {target!r} names no schema: a module is named as in an import: {words}" in err
+
+
+def test_a_file_that_cannot_be_imported(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is what stands in the way."""
+    monkeypatch.chdir(shop / "shop")
+    code, out, err = run(capsys, "my-doors.py:Door")
+    assert (code, out) == (2, "")
+    assert (
+        "no module can be imported from my-doors.py, since a name in an import is of letters, digits and _ only" in err
+    )
+
+
+def test_a_module_whose_name_is_py(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is none of a file."""
+    (shop / "shop" / "py.py").write_text(MODULE)
+    assert run(capsys, "shop.py:Door")[0] == 0
 
 
 def test_an_interrupt_ends_with_130(
@@ -573,3 +724,33 @@ def test_an_interrupt_while_the_module_is_imported(shop: Path, monkeypatch: pyte
     monkeypatch.syspath_prepend(str(shop))
     with pytest.raises(KeyboardInterrupt):
         command._imported("interrupted")
+
+
+def test_ctrl_c_while_a_module_is_imported(shop: Path) -> None:
+    """It ends the command in one line, also where trio puts it into a group."""
+    (shop / "shop" / "slow.py").write_text(
+        "import os, signal, trio\n\n"
+        "async def main():\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        await trio.sleep_forever()\n\n"
+        "trio.run(main)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "trsm", "check", "shop.slow:Door"],
+        cwd=shop,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "python -m trsm check: interrupted; nothing is known\n"
+
+
+def test_other_groups_of_a_module_are_no_interrupt(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are told as any error."""
+    (shop / "shop" / "several.py").write_text("raise ExceptionGroup('several', [OSError(), ValueError()])\n")
+    code, out, err = run(capsys, "shop.several:Door")
+    assert (code, out) == (2, "")
+    assert "importing shop.several raised ExceptionGroup: several (2 sub-exceptions) (" in err

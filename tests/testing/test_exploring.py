@@ -12,7 +12,7 @@ from model.consensus import Names, StateForm, States, is_auto, is_latch, is_mult
 from model.graph import Graph
 from model.strategies import schemas
 from trsm import Consensus, Engine, ErrorState, Group, MutationError, Schema, State, UnknownState, exclusive
-from trsm.testing import Exploration, TooManySets, explore
+from trsm.testing import Exploration, TooManySets, check, explore
 
 
 class Door(Schema):
@@ -203,6 +203,23 @@ def test_more_sets_than_the_bound_are_refused_with_what_to_do() -> None:
     assert "without=[Switches.…]" in text
     assert "it has 2 parts that have nothing to do with one another" in text
     assert text.endswith("look at those: One Two; Other Last")
+    assert caught.value.parts == ((Switches.One, Switches.Two), (Switches.Other, Switches.Last))
+
+
+def test_of_many_parts_and_states_the_message_names_some() -> None:
+    """And says how many there are besides; the exception has them all."""
+    states = {f"S{number}": State() for number in range(200)}
+    schema = Schema.define("Free", states | {f"T{number}": State(require="S0") for number in range(20)})
+    with pytest.raises(TooManySets) as caught:
+        explore(schema, limit=1)
+    text = str(caught.value)
+    assert "Free: more than 1 set of states is reachable, which" in text
+    assert "it has 200 parts that have nothing to do with one another" in text
+    assert text.endswith(
+        "look at those: S0 T0 T1 T2 T3 T4 T5 T6 and 13 more states; S1; S2; S3; S4; S5; S6; S7; and 192 more parts"
+    )
+    assert [len(part) for part in caught.value.parts] == [21] + [1] * 199
+    assert caught.value.parts[1] == (schema["S1"],)
 
 
 def test_a_schema_in_one_piece_beyond_the_bound_is_not_said_to_have_parts() -> None:
@@ -249,11 +266,25 @@ def test_bad_input_is_refused_before_anything_is_explored() -> None:
             explore(Door, limit=limit)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"is one state: write without=\[Door\.Open\]"):
         explore(Door, without=Door.Open)  # type: ignore[arg-type]
-    with pytest.raises(MutationError, match="'Open' is a name"):
-        explore(Door, without=["Open"])  # type: ignore[list-item]
-    with pytest.raises(UnknownState, match=r"Groups\.S0x0 is not a state of Door"):
-        explore(Door, without=[groups_of(1 + 1)["S0x0"]])
-    for bad in (Door.Open, 6):
+    for function in (explore, check):
+        written = rf"^{function.__name__}\(Door, without=…\): "
+        with pytest.raises(MutationError, match=written + "'Open' is a name"):
+            function(Door, without=["Open"])  # type: ignore[list-item]
+        with pytest.raises(UnknownState, match=written + r"Groups\.S0x0 is not a state of Door"):
+            function(Door, without=[groups_of(1 + 1)["S0x0"]])
+        for bad in (3, "Open", None):
+            with pytest.raises(TypeError, match=rf"without={bad!r}: pass states, in a list: without=\[Door\.…\]"):
+                function(Door, without=bad)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="progress=3: pass a function, called with two numbers"):
+            function(Door, progress=3)  # type: ignore[arg-type]
+    exploration = explore(Door)
+    with pytest.raises(MutationError, match=r"^path_to: 'Open' is a name"):
+        exploration.path_to("Open")  # type: ignore[arg-type]
+    with pytest.raises(UnknownState, match=r"^path_with: Groups\.S0x0 is not a state of Door"):
+        exploration.path_with(groups_of(2)["S0x0"])
+    with pytest.raises(MutationError, match=r"^in exploration: 'Open' is a name"):
+        assert ["Open"] in exploration
+    for bad in (Door.Open, 6, "Open"):
         with pytest.raises(TypeError, match=r"is no set of states: write \[Door\.…, …\] in exploration"):
             assert bad in explore(Door)
 
@@ -283,6 +314,16 @@ def test_a_path_is_replayed_with_the_arguments_that_its_states_need() -> None:
     assert engine.active_states == path.active
     with pytest.raises(MutationError, match="url"):
         path.replay(Engine(Fetch))
+
+
+def test_a_path_is_replayed_on_a_machine_with_calls() -> None:
+    """Other things are refused, also where the path has no mutation."""
+    for path in explore(Door).paths():
+        for bad in (3, Door):
+            with pytest.raises(TypeError, match=r"^replay\(.*\): pass a machine or an engine of Door$"):
+                path.replay(bad)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^replay\(…, <State Door.Open>\): pass calls, with the arguments"):
+            path.replay(Engine(Door), Door.Open)  # type: ignore[arg-type]
 
 
 def test_handlers_may_refuse_what_relations_allow() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from trsm import Engine, Observed, Result, State, Tracer, Transition
+from trsm.testing._naming import told_of
 
 AnyState = State[..., object]
 
@@ -26,8 +27,9 @@ def assert_active(machine: Engine, *states: AnyState) -> None:
         assert_active(machine, Door.Closed, Door.Locked)
     """
     _check_machine(machine, "assert_active")
-    if machine.is_active(*states):
-        return
+    with told_of("assert_active", "is_active"):
+        if machine.is_active(*states):
+            return
     missing = [state for state in states if not machine.is_active(state)]
     raise AssertionError(
         "\n".join(
@@ -52,8 +54,9 @@ def assert_inactive(machine: Engine, *states: AnyState) -> None:
         assert_inactive(machine, Door.Open)
     """
     _check_machine(machine, "assert_inactive")
-    if machine.is_inactive(*states):
-        return
+    with told_of("assert_inactive", "is_inactive"):
+        if machine.is_inactive(*states):
+            return
     there = [state for state in states if machine.is_active(state)]
     raise AssertionError(
         "\n".join(
@@ -87,7 +90,8 @@ def assert_ticks(machine: Engine, ticks: Mapping[AnyState, int]) -> None:
     for state, tick in ticks.items():
         if not isinstance(tick, int) or isinstance(tick, bool):
             raise TypeError(f"assert_ticks(…, {{{state}: {tick!r}}}): a tick is a whole number")
-    wrong = {state: (machine.tick(state), tick) for state, tick in ticks.items() if machine.tick(state) != tick}
+    with told_of("assert_ticks", "tick"):
+        wrong = {state: (machine.tick(state), tick) for state, tick in ticks.items() if machine.tick(state) != tick}
     if wrong:
         lines = [
             f"  {state}: expected {_meaning(due)}; it is {_meaning(is_now)}" for state, (is_now, due) in wrong.items()

@@ -98,11 +98,23 @@ class Findings:
         return iter(self.findings)
 
     def of(self, kind: FindingKind) -> tuple[Finding, ...]:
-        """Return those of one kind."""
+        """Return those of one kind.
+
+        Raises:
+          ValueError: there is no such kind.
+        """
+        if kind not in self.KINDS:
+            raise ValueError(f"of({kind!r}): there is no such kind: write one of {', '.join(map(repr, self.KINDS))}")
         return tuple(one for one in self.findings if one.kind == kind)
 
     def without(self, is_known: Callable[[Finding], bool]) -> Findings:
-        """Return the same without those that a function says are known, and meant."""
+        """Return the same without those that a function says are known, and meant.
+
+        Raises:
+          TypeError: it is no function.
+        """
+        if not callable(is_known):
+            raise TypeError(f"without({is_known!r}): pass a function: without(lambda one: one.kind == 'auto-tie')")
         return attrs.evolve(self, findings=tuple(one for one in self.findings if not is_known(one)))
 
     def __str__(self) -> str:
@@ -159,7 +171,8 @@ def check(
       changes with the next mutation, whichever that is. Told once for each change.
 
     States that only fail since they require one that fails are named with that one. States in ``without`` are not
-    looked at themselves, nor is what never comes because it requires one.
+    looked at themselves, nor is what never comes because it requires one. They still come where an automatic round or a
+    relation brings them, so that one may be told as what comes in place of another.
 
     Args:
       schema, limit, without, progress: as for `explore`.
@@ -173,7 +186,7 @@ def check(
             findings = trsm.testing.check(Door)
             assert not findings, str(findings)
     """
-    return _Checker(explored(schema, limit, without, progress)).findings()
+    return _Checker(explored("check", schema, limit, without, progress)).findings()
 
 
 # ---- Words ----------------------------------------------------------------------------------------------------------
@@ -425,11 +438,14 @@ class _Checker:
                     staying[node] = left
                     changed = True
             unsettled = [node for node in unsettled if staying[node]]
-        told = 0
+        found: dict[int, tuple[int, int, int]] = {}
+        """State -> the set to tell: of those with a shortest path the one with the fewest states; and how it ranks."""
         for node in reversed(unsettled):
-            for state in members(staying[node] & ~told):
-                yield self.stays(node, state)
-            told |= staying[node]
+            rank = self.graph.distances[node], self.graph.sets[node].bit_count(), node
+            for state in members(staying[node]):
+                found[state] = min(found.get(state, rank), rank)
+        for state, (_, _, node) in found.items():
+            yield self.stays(node, state)
 
     def stays(self, node: int, state: int) -> Finding:
         name = self.states[state]
@@ -561,14 +577,15 @@ class _Checker:
         return automatic
 
     def tie(self, winner: int, losers: int, path: Path) -> Finding:
-        name, others = self.states[winner], self.named(losers)
+        name, others, left_out = self.states[winner], self.named(losers), self.graph.without >> winner & 1
         return self.finding(
             "auto-tie",
             "warning",
             (1 << winner, losers),
             f"only the order of declaration decides that {name} comes by itself, and not {_listed(others, 'or')}",
             f"after {path.mutations[-1]!r} the automatic round could bring either; they exclude one another, and "
-            f"{name} is declared first.",
+            f"{name} is declared first."
+            + (f" {name} is left out, so that nobody adds it, and comes by itself all the same." if left_out else ""),
             "let only one remove the other: it wins, then, in whatever order they are declared; or let them require "
             "what is never there together; or take auto=True away from one.",
             path,

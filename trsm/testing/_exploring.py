@@ -14,6 +14,7 @@ import attrs
 
 from trsm import Call, Consensus, Engine, ErrorState, Result, Schema, State, TrsmError
 from trsm.testing._mutations import Mutation
+from trsm.testing._naming import told_of
 
 AnyState: TypeAlias = State[..., object]
 Masks: TypeAlias = tuple[int, ...]
@@ -25,6 +26,8 @@ LIMIT = 50_000
 """How many sets may be reachable, if nothing else is said."""
 _PROGRESS_EVERY = 500
 """Sets between two calls of `Progress`."""
+_NAMED = 8
+"""How many states, and how many parts, a message names of many."""
 NOWHERE = -1
 """In the table of successors: the mutation is canceled, or asks for what is so already."""
 
@@ -34,11 +37,14 @@ class TooManySets(TrsmError, RuntimeError):
 
     Attributes:
       limit: the bound.
+      parts: the states that have nothing to do with others, together: the largest part first, and all in one if there
+        is but one. Of many the message names some.
     """
 
-    def __init__(self, message: str, limit: int) -> None:
+    def __init__(self, message: str, limit: int, parts: tuple[tuple[AnyState, ...], ...]) -> None:
         super().__init__(message)
         self.limit: int = limit
+        self.parts: tuple[tuple[AnyState, ...], ...] = parts
 
 
 @attrs.frozen(repr=False)
@@ -68,7 +74,14 @@ class Path:
 
         Raises:
           MutationError: a state needs arguments, and no call of it was given.
+          UnknownState: the machine is one of another schema.
+          TypeError: what was passed is no machine, or no call.
         """
+        if not isinstance(cast("object", machine), Engine):
+            raise TypeError(f"replay({machine!r}): pass a machine or an engine of {self.schema.__name__}")
+        for one in calls:
+            if not isinstance(cast("object", one), Call):
+                raise TypeError(f"replay(…, {one!r}): pass calls, with the arguments that a state needs: X.Foo(…)")
         given = {call.state.name: call for call in calls}
         results: list[Result] = []
         for mutation in self.mutations:
@@ -235,7 +248,7 @@ class Graph:
                 if number is None:
                     number = numbers[target] = len(sets)
                     if number >= limit:
-                        raise TooManySets(self._refusal(), limit)
+                        raise self._refusal()
                     sets.append(target)
                     self.origins.append(node)
                     self.found_by.append(move)
@@ -249,21 +262,22 @@ class Graph:
         for number in members(fresh):
             self.passings[number] = node, move
 
-    def _refusal(self) -> str:
+    def _refusal(self) -> TooManySets:
         name = self.schema.__name__
-        parts = self.tables.parts()
+        parts = tuple(self.consensus.states_of(part) for part in self.tables.parts())
+        sets = "set of states is" if self.limit == 1 else "sets of states are"
         words = (
-            f"{name}: more than {self.limit:,} sets of states are reachable, which is the bound: it was not explored "
+            f"{name}: more than {self.limit:,} {sets} reachable, which is the bound: it was not explored "
             f"to the end, nothing was sampled, and nothing is known; pass a higher limit=, if time and memory allow, "
             f"or leave out states that nobody should add, such as error states: without=[{name}.…]"
         )
         if len(parts) > 1:
-            several = "; ".join(" ".join(map(str, self.consensus.states_of(part))) for part in parts)
+            several = _some([_some(part, " ", "states") for part in parts], "; ", "parts")
             words += (
                 f"; it has {len(parts)} parts that have nothing to do with one another, so that their sets multiply: "
                 f"make each a schema of its own, which {name} inherits, and look at those: {several}"
             )
-        return words
+        return TooManySets(words, self.limit, parts)
 
     # ---- Steps ------------------------------------------------------------------------------------------------------
 
@@ -295,6 +309,14 @@ class Graph:
 
     # ---- Paths ------------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def distances(self) -> list[int]:
+        """Set -> how many mutations the path to it has."""
+        found = [0]
+        for origin in self.origins[1:]:
+            found.append(found[origin] + 1)
+        return found
+
     def path(self, node: int, *further: Mutation, active: int | None = None) -> Path:
         """Return the path to a set, and maybe on from there to another."""
         mutations: list[Mutation] = []
@@ -308,6 +330,14 @@ class Graph:
     def path_along(self, node: int, move: int) -> Path:
         """Return the path to a set and through one move from there."""
         return self.path(node, self.moves[move].mutation, active=self.sets[self.row(node)[move]])
+
+
+def _some(names: Sequence[object], between: str, what: str) -> str:
+    """Return names, or of many the first, and how many there are besides."""
+    shown = list(map(str, names[:_NAMED]))
+    if len(names) > _NAMED:
+        shown.append(f"and {len(names) - _NAMED} more {what}")
+    return between.join(shown)
 
 
 def _moves(consensus: Consensus, tables: Tables, without: int) -> list[Move]:
@@ -359,9 +389,13 @@ class Exploration:
         return map(self.consensus.states_of, self._graph.sets)
 
     def __contains__(self, states: object) -> bool:
-        if isinstance(states, State) or not isinstance(states, Iterable):
+        if isinstance(states, (State, str)) or not isinstance(states, Iterable):
             raise TypeError(f"{states!r} is no set of states: write [{self.schema.__name__}.…, …] in exploration")
-        return self.consensus.set_of(*cast("Iterable[AnyState]", states)) in self._graph.numbers
+        return self._set_of("in exploration", tuple(cast("Iterable[AnyState]", states))) in self._graph.numbers
+
+    def _set_of(self, asked: str, states: tuple[AnyState, ...]) -> int:
+        with told_of(asked, "set_of"):
+            return self.consensus.set_of(*states)
 
     def __repr__(self) -> str:
         return f"<Exploration of {self.schema.__name__}: {len(self)} sets>"
@@ -389,7 +423,7 @@ class Exploration:
         Raises:
           UnknownState, MutationError: as `trsm.Consensus.set_of`.
         """
-        node = self._graph.numbers.get(self.consensus.set_of(*states))
+        node = self._graph.numbers.get(self._set_of("path_to", states))
         return None if node is None else self._graph.path(node)
 
     def path_with(self, *states: AnyState) -> Path | None:
@@ -398,7 +432,7 @@ class Exploration:
         Raises:
           UnknownState, MutationError: as `trsm.Consensus.set_of`.
         """
-        mask = self.consensus.set_of(*states)
+        mask = self._set_of("path_with", states)
         node = next((node for node, active in enumerate(self._graph.sets) if active & mask == mask), None)
         return None if node is None else self._graph.path(node)
 
@@ -407,14 +441,22 @@ class Exploration:
         return map(self._graph.path, range(len(self)))
 
 
-def explored(schema: type[Schema], limit: int, without: Iterable[AnyState], progress: Progress | None) -> Graph:
-    """Return the graph of a schema, once all that was passed is found to make sense."""
+def explored(
+    asked: str, schema: type[Schema], limit: int, without: Iterable[AnyState], progress: Progress | None
+) -> Graph:
+    """Return the graph of a schema, once all that was passed to a function is found to make sense."""
     consensus = Consensus(schema)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ValueError(f"limit={limit!r}: write how many sets may be reachable, a whole number, 1 or more")
     if isinstance(without, State):
         raise TypeError(f"without={without!r} is one state: write without=[{schema.__name__}.{without}]")
-    graph = Graph(consensus, limit, consensus.set_of(*without))
+    if isinstance(without, str) or not isinstance(cast("object", without), Iterable):
+        raise TypeError(f"without={without!r}: pass states, in a list: without=[{schema.__name__}.…]")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress={progress!r}: pass a function, called with two numbers: how far it is, and of what")
+    with told_of(f"{asked}({schema.__name__}, without=…)", "set_of"):
+        left_out = consensus.set_of(*without)
+    graph = Graph(consensus, limit, left_out)
     graph.explore(progress)
     return graph
 
@@ -447,7 +489,7 @@ def explore(
 
     Raises:
       TooManySets: more than `limit` sets are reachable.
-      TypeError: ``schema`` is no schema.
+      TypeError: ``schema`` is no schema, ``without`` no states, or ``progress`` no function.
       ValueError: ``limit`` is not positive.
       UnknownState, MutationError: what is in ``without`` is no state of the schema.
 
@@ -459,4 +501,4 @@ def explore(
             path.replay(door)
             assert door.active_states == path.active
     """
-    return Exploration(explored(schema, limit, without, progress))
+    return Exploration(explored("explore", schema, limit, without, progress))
