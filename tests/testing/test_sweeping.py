@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -99,6 +100,10 @@ def test_single_point() -> None:
         ValueError, match=rf"cancel_sweep\(good, point={points}\): it is never reached: .* has {points} points"
     ):
         cancel_sweep(good, point=points)
+    with pytest.raises(ValueError, match=r"cancel_sweep\(sleep, point=9\): .* has 1 point, and the first is 0$"):
+        cancel_sweep(functools.partial(trio.sleep, 1), point=9, seeds=(0, 1))
+    with pytest.raises(ValueError, match=r"raise_sweep\(sleep, point=0\): .* has 0 points$"):
+        raise_sweep(functools.partial(trio.sleep, 1), point=0)
 
 
 def test_points_are_where_they_are_said_to_be() -> None:
@@ -540,6 +545,130 @@ def test_call_that_breaks_a_scenario() -> None:
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
+# ---- To run it again ------------------------------------------------------------------------------------------------
+
+
+async def writes(store: type[Store], texts: Sequence[object], *, times: int = 1) -> None:
+    """Not be ready for a failure."""
+    try:
+        for _ in range(times):
+            store().write(str(texts))
+    except (Fault, OSError):
+        raise ZeroDivisionError from None
+
+
+def looks() -> None: ...
+
+
+class Programs:
+    @classmethod
+    async def looks_up(cls) -> None:
+        try:
+            signal.getsignal(signal.SIGINT)
+        except OSError:
+            raise ZeroDivisionError from None
+
+    async def writes(self) -> None:
+        await writes(Store, "x")
+
+
+def failed(sweep: Callable[[], object]) -> tuple[SweepFailure, str, list[str]]:
+    """Return how a sweep fails, the call with which that ends, and the lines below."""
+    with pytest.raises(SweepFailure) as caught:
+        sweep()
+    call, *rest = str(caught.value).partition("\n  to run it again: ")[2].split("\n  ")
+    return caught.value, call, rest
+
+
+def test_a_failure_ends_with_a_call_that_can_be_pasted() -> None:
+    """It has all that the sweep was given and that matters, and finds the same."""
+    scenario = functools.partial(writes, Shop, ["x", ("y",), (1.5, None)], times=2)
+    expected = (KeyError, LookupError)
+    failure, call, rest = failed(
+        lambda: call_sweep(scenario, Store, "write", error=OSError, seeds=(0, 1), expected=expected, after=looks)
+    )
+    assert call == (
+        "call_sweep(functools.partial(writes, Shop, ['x', ('y',), (1.5, None)], times=2), Store, 'write', "
+        "error=OSError, point=0, expected=(KeyError, LookupError), after=looks)"
+    )
+    assert not rest
+    again, _, _ = failed(lambda: eval(call))
+    assert (str(again), again.point) == (str(failure), failure.point)
+
+
+def test_a_failure_of_a_class_method_and_a_module() -> None:
+    """They are written as they are found."""
+    failure, call, rest = failed(lambda: call_sweep(Programs.looks_up, signal, "getsignal", error=OSError))
+    assert call == "call_sweep(Programs.looks_up, signal, 'getsignal', error=OSError, point=0)"
+    assert not rest
+    again, _, _ = failed(lambda: eval(call))
+    assert again.findings == failure.findings
+
+
+def test_a_failure_of_what_is_defined_in_a_test() -> None:
+    """It has the name that it has there, and the order of tasks in which it was found."""
+    names: list[str] = []
+    allowed: set[str] = set()
+    """Who came first in the first run."""
+
+    async def comes(name: str) -> None:
+        names.append(name)
+
+    async def races() -> None:
+        names.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(comes, "a")
+            nursery.start_soon(comes, "b")
+        allowed.update(names[:1] if not allowed else ())
+        if names[0] not in allowed:
+            raise ZeroDivisionError
+
+    class Own(ArithmeticError): ...
+
+    _, call, rest = failed(lambda: cancel_sweep(races, seeds=range(20), expected=Own))
+    found = re.fullmatch(r"cancel_sweep\(races, seeds=\[(\d+)\], expected=Own\)", call)
+    assert found
+    assert int(found[1]) > 0
+    assert not rest
+    again, _, _ = failed(lambda: eval(call, globals() | {"races": races, "Own": Own}))
+    assert again.point == -1
+
+
+class Size(enum.IntEnum):
+    SMALL = 1
+
+
+@pytest.mark.parametrize(
+    "argument", [Size.SMALL, float("inf"), object(), [object()], functools.partial(print, Size.SMALL)]
+)
+def test_a_failure_of_what_cannot_be_written(argument: object) -> None:
+    """It is named by its parameter, and what that was is said below."""
+    store = Store()
+    error, after = (lambda: OSError()), lambda: None
+    scenario = Programs().writes
+    _, call, rest = failed(lambda: call_sweep(scenario, Store, "write", error=error, after=after))
+    assert call == "call_sweep(scenario, Store, 'write', error=error, point=0, after=after)"
+    (words,) = rest
+    assert re.fullmatch(
+        r"where scenario is <bound method Programs.writes of .*>; error is <lambda> of test_sweeping.py:\d+; "
+        r"after is <lambda> of test_sweeping.py:\d+",
+        words,
+    )
+
+    async def writes_there() -> None:
+        try:
+            store.write("x")
+        except Fault:
+            raise ZeroDivisionError from None
+
+    _, call, rest = failed(lambda: call_sweep(writes_there, store, "write"))
+    assert (call, rest) == ("call_sweep(writes_there, owner, 'write', point=0)", [f"where owner is {store!r}"])
+
+    _, call, rest = failed(lambda: raise_sweep(functools.partial(wrong, argument)))
+    assert (call, len(rest)) == ("raise_sweep(scenario)", 1)
+    assert rest[0].startswith("where scenario is functools.partial(<function wrong at ")
+
+
 # ---- Scenarios that hang --------------------------------------------------------------------------------------------
 
 
@@ -635,6 +764,9 @@ def sync() -> None: ...
 async def needs(path: str) -> None: ...
 
 
+def textual(text: str) -> None: ...
+
+
 class Callable_:
     async def __call__(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -646,8 +778,11 @@ def test_what_is_no_scenario(sweep: Sweep) -> None:
     name = sweep.__name__
     with pytest.raises(TypeError, match=rf"{name}\(sync\): a scenario is an async function: write async def sync\(\)"):
         sweep(sync)
-    with pytest.raises(TypeError, match=rf"{name}\(3\): a scenario is an async function"):
-        sweep(3)
+    for scenario, written in ((3, "3"), (None, "None"), (lambda: good(), "<lambda>")):
+        with pytest.raises(
+            TypeError, match=rf"{name}\({written}\): a scenario is an async function: write async def scenario\(\)"
+        ):
+            sweep(scenario)
     with pytest.raises(
         TypeError, match=rf"{name}\(needs\): .*without arguments, and this one takes some \(.*path.*partial"
     ):
@@ -656,8 +791,10 @@ def test_what_is_no_scenario(sweep: Sweep) -> None:
         sweep(good())
     with pytest.raises(TypeError, match=rf"{name}\(…, after=3\): pass a sync function without arguments"):
         sweep(good, after=3)
-    with pytest.raises(TypeError, match=rf"{name}\(…, after=.*\): pass a sync function"):
-        sweep(good, after=good)
+    for after in (good, functools.partial(good), Callable_(), textual):
+        with pytest.raises(TypeError, match=rf"{name}\(…, after=.*\): pass a sync function without arguments"):
+            sweep(good, after=after)
+    sweep(good, after=dict)  # its signature cannot be read
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
@@ -681,6 +818,12 @@ def test_errors_that_cannot_be_raised() -> None:
         raise_sweep(good, error=OSError())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"call_sweep\(…, error=3\): each run raises an exception of its own"):
         call_sweep(good, Store, "write", error=3)  # type: ignore[arg-type]
+
+    async def makes_none() -> OSError:
+        return OSError()
+
+    with pytest.raises(TypeError, match=r"it made <coroutine object .*, which cannot be raised"):
+        raise_sweep(good, error=makes_none)  # type: ignore[arg-type]
     for made in (lambda: 3, int):
         with pytest.raises(
             TypeError, match=r"error=<.*>\): it made \d, which cannot be raised: pass an exception class"
@@ -730,7 +873,7 @@ def test_options_that_make_no_sense(options: dict[str, object], error: type[Exce
 
 
 def test_the_call_that_runs_it_again_is_complete() -> None:
-    """It has all that was passed and has a name; what has none is left to the reader."""
+    """It has all that was passed and has a name; what has none is told below."""
 
     async def fails() -> None:
         try:
@@ -748,8 +891,10 @@ def test_the_call_that_runs_it_again_is_complete() -> None:
     )
     with pytest.raises(SweepFailure) as caught:
         call_sweep(fails, Store, "write", error=lambda: OSError(), expected=(ValueError,))
-    assert str(caught.value).endswith(
-        "call_sweep(fails, Store, 'write', error=…, point=0, expected=ValueError), where … is what you passed"
+    assert re.search(
+        r"call_sweep\(fails, Store, 'write', error=error, point=0, expected=ValueError\)\n"
+        r"  where error is <lambda> of test_sweeping.py:\d+$",
+        str(caught.value),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import cast
 
@@ -22,15 +23,6 @@ def leaves(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error]
 
 
-def written(value: object) -> str:
-    """Return a value as it is written in a call: by its name, or ``…`` where it has none."""
-    if isinstance(value, tuple):
-        several = cast("tuple[object, ...]", value)
-        return f"({', '.join(map(written, several))}{',' if len(several) == 1 else ''})"
-    name = getattr(value, "__name__", None)
-    return name if isinstance(name, str) and name.isidentifier() else "…"
-
-
 def checked_error(where: str, make: Callable[[], BaseException]) -> BaseException:
     """Return the exception that a user's class or function makes; `where` is how it was passed.
 
@@ -45,6 +37,8 @@ def checked_error(where: str, make: Callable[[], BaseException]) -> BaseExceptio
             "a function that makes the exception, such as lambda: OSError('disk full')"
         ) from raised
     if not isinstance(error, BaseException):
+        if inspect.iscoroutine(error):
+            error.close()
         raise TypeError(
             f"{where}: it made {error!r}, which cannot be raised: pass an exception class, or a function without "
             "arguments that returns an exception"

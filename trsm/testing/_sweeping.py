@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -22,7 +22,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trsm import Machine, MachineClosed, Observed, Saboteur, Transition, tracing
-from trsm.testing._faults import Fault, Hung, checked_error, leaves, written
+from trsm.testing._faults import Fault, Hung, checked_error, leaves
 from trsm.testing._laws import Laws
 from trsm.testing._resting import descendants, outside
 from trsm.testing._seeding import abort, fail_step, is_told, repeatable
@@ -56,6 +56,46 @@ def _place(task: trio.lowlevel.Task) -> str:
         if module.partition(".")[0] not in {"trio", "outcome", "trsm"}:
             found = f" at {Path(frame.f_code.co_filename).name}:{line}, in {frame.f_code.co_qualname}"
     return f"task {task.name!r}{found}"
+
+
+def _written(value: object) -> str | None:
+    """Return a value as the caller of a sweep may have written it; None if that cannot be known."""
+    if value is None or type(value) in (bool, int, str, bytes) or (type(value) is float and math.isfinite(value)):
+        return repr(value)
+    if type(value) in (list, tuple):
+        several = cast("Sequence[object]", value)
+        inside = _joined([("", one) for one in several])
+        if inside is None:
+            return None
+        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' if len(several) == 1 else ''})"
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if isinstance(value, functools.partial):
+        partial = cast("functools.partial[object]", value)
+        parts: list[tuple[str, object]] = [("", one) for one in (partial.func, *partial.args)]
+        parts += [(f"{name}=", one) for name, one in partial.keywords.items()]
+        inside = _joined(parts)
+        return None if inside is None else f"functools.partial({inside})"
+    if isinstance(value, types.MethodType):
+        owner = _written(value.__self__)
+        return None if owner is None else f"{owner}.{value.__name__}"
+    if isinstance(value, (type, types.FunctionType)):
+        name = value.__qualname__.rpartition("<locals>.")[2]
+        return None if "<" in name else name  # a lambda has no name
+    return None
+
+
+def _joined(parts: list[tuple[str, object]]) -> str | None:
+    """Return values, each after its prefix, with commas between them; None if one of them cannot be written."""
+    texts = [(prefix, _written(value)) for prefix, value in parts]
+    return None if any(text is None for _, text in texts) else ", ".join(f"{prefix}{text}" for prefix, text in texts)
+
+
+def _described(value: object) -> str:
+    """Return what to say of a value that cannot be written."""
+    if isinstance(value, types.FunctionType):
+        return f"{value.__name__} of {Path(value.__code__.co_filename).name}:{value.__code__.co_firstlineno}"
+    return repr(value)
 
 
 # ---- Time -----------------------------------------------------------------------------------------------------------
@@ -232,8 +272,8 @@ class _Disturbance:
     failed: BaseException | None = None
     """Why it could not happen where it was due; this is no fault of the scenario."""
 
-    def arguments(self) -> list[str]:
-        """Return what was written in the call of the sweep besides what every sweep takes."""
+    def arguments(self) -> list[tuple[str, object]]:
+        """Return what was passed besides what every sweep takes, each with its name, and ``=`` if it is a keyword."""
         return []
 
     def around(self, trial: _Trial) -> AbstractContextManager[object]:
@@ -317,9 +357,9 @@ class _Raising(_Disturbance):
             raise
         return self.raised
 
-    def arguments(self) -> list[str]:
+    def arguments(self) -> list[tuple[str, object]]:
         """Return it with what it raises."""
-        return [] if self.make is None else [f"error={written(self.make)}"]
+        return [] if self.make is None else [("error=", self.make)]
 
     def is_its_own(self, trial: _Trial, error: BaseException) -> bool:
         return trial.place is not None and error is self.raised
@@ -354,9 +394,9 @@ class _Call(_Raising):
         self.owner = owner
         self.function = function
 
-    def arguments(self) -> list[str]:
+    def arguments(self) -> list[tuple[str, object]]:
         """Return it with the function."""
-        return [written(self.owner), repr(self.function), *super().arguments()]
+        return [("owner", self.owner), ("function", self.function), *super().arguments()]
 
     @contextmanager
     def around(self, trial: _Trial) -> Generator[None]:
@@ -455,10 +495,10 @@ def _sweep(
     if point is not None and (not isinstance(point, int) or isinstance(point, bool) or point < 0):
         raise ValueError(f"{name}(…, point={point!r}): write the number of a point, a whole number, 0 or more")
     kinds = _checked_kinds(name, expected)
-    points = undisturbed = 0
+    points = most = 0
     for seed in _checked_seeds(name, seeds):
         quiet = _tried(scenario, disturbance, -1, seed, QUIET_BOUND, kinds, after)
-        undisturbed, bound = quiet.points, 20 * quiet.steps + 1000
+        most, bound = max(most, quiet.points), 20 * quiet.steps + 1000
         if point is not None:
             points += _tried(scenario, disturbance, point, seed, bound, kinds, after).place is not None
             continue
@@ -468,15 +508,15 @@ def _sweep(
                 break
         else:
             raise SweepFailure(
-                f"{name}({_name(scenario)}): an undisturbed run has {quiet.points} points, and "
+                f"{name}({_name(scenario)}): an undisturbed run has {_points(quiet.points)}, and "
                 f"{10 * quiet.points + 100} disturbed ones did not reach the end: does it remember earlier runs?",
                 -1,
                 (),
             )
     if point is not None and not points:
         raise ValueError(
-            f"{name}({_name(scenario)}, point={point}): it is never reached: an undisturbed run has {undisturbed} "
-            "points, and the first is 0"
+            f"{name}({_name(scenario)}, point={point}): it is never reached: an undisturbed run has {_points(most)}"
+            + (", and the first is 0" if most else "")
         )
     return points
 
@@ -510,27 +550,42 @@ def _tried(
         return trial
     name = f"{disturbance.name}({_name(scenario)})"
     if trial.place is None:
-        head, foot = f"{name}: the scenario does wrong even where it is not disturbed", []
+        head, again = f"{name}: the scenario does wrong even where it is not disturbed", []
     else:
-        head = f"{name}, point {point}: {disturbance.past}: {trial.place}"
-        arguments = [_name(scenario), *disturbance.arguments(), f"point={point}"]
-        if seed:
-            arguments.append(f"seeds=[{seed}]")
-        if expected:
-            arguments.append(f"expected={written(expected[0] if len(expected) == 1 else expected)}")
-        if after is not None:
-            arguments.append(f"after={written(after)}")
-        call = f"{disturbance.name}({', '.join(arguments)})"
-        foot = [f"to run it again: {call}{', where … is what you passed' if '…' in call else ''}"]
-    message = "\n  ".join([head, *findings, *foot])
+        head, again = f"{name}, point {point}: {disturbance.past}: {trial.place}", [("point=", point)]
+    arguments: list[tuple[str, object]] = [("scenario", scenario), *disturbance.arguments(), *again]
+    if seed:
+        arguments.append(("seeds=", [seed]))
+    if expected:
+        arguments.append(("expected=", expected[0] if len(expected) == 1 else expected))
+    if after is not None:
+        arguments.append(("after=", after))
+    message = "\n  ".join([head, *findings, *_call(disturbance.name, arguments)])
     failure = SweepFailure(message, -1 if trial.place is None else point, tuple(findings))
     raise failure from (trial.left[0] if trial.left else None)
+
+
+def _call(name: str, arguments: list[tuple[str, object]]) -> list[str]:
+    """Return the call that runs it again, and below what it names that cannot be written."""
+    texts: list[str] = []
+    unknown: list[str] = []
+    for parameter, value in arguments:
+        text, known = _written(value), parameter.removesuffix("=")
+        if text is None:
+            text = known
+            unknown.append(f"{known} is {_described(value)}")
+        texts.append(f"{parameter}{text}" if parameter.endswith("=") else text)
+    return [f"to run it again: {name}({', '.join(texts)})", *([f"where {'; '.join(unknown)}"] if unknown else [])]
 
 
 def _name(function: object) -> str:
     while isinstance(function, functools.partial):
         function = cast("functools.partial[object]", function).func
     return str(getattr(function, "__name__", function))
+
+
+def _points(number: int) -> str:
+    return f"{number:,} point{'' if number == 1 else 's'}"
 
 
 def _checked_seeds(name: str, seeds: object) -> tuple[int, ...]:
@@ -557,26 +612,41 @@ def _checked_kinds(name: str, expected: object) -> tuple[type[BaseException], ..
 
 def _check(name: str, scenario: object, after: object) -> None:
     """Refuse what is no scenario, before anything runs."""
-    written = f"{name}({_name(scenario)})"
     if inspect.iscoroutine(scenario):
         scenario.close()
         raise TypeError(f"{name}(…): pass the async function itself, and do not call it: it is run many times")
-    inside = scenario
-    while isinstance(inside, functools.partial):
-        inside = cast("functools.partial[object]", inside).func
-    if not any(map(inspect.iscoroutinefunction, (inside, getattr(type(inside), "__call__", None)))):  # noqa: B004
-        raise TypeError(f"{written}: a scenario is an async function: write async def {_name(scenario)}() -> None")
-    try:
-        inspect.signature(cast("Callable[..., object]", scenario)).bind()
-    except TypeError as error:
+    written = f"{name}({_name(scenario)})"
+    if not _is_async(scenario):
+        known = _written(scenario) if isinstance(scenario, types.FunctionType) else None
+        raise TypeError(f"{written}: a scenario is an async function: write async def {known or 'scenario'}() -> None")
+    needed = _needs(scenario)
+    if needed:
         raise TypeError(
-            f"{written}: a scenario is called without arguments, and this one takes some ({error}): give it defaults, "
+            f"{written}: a scenario is called without arguments, and this one takes some ({needed}): give it defaults, "
             "or bind them with functools.partial"
-        ) from None
-    if after is not None and (not callable(after) or inspect.iscoroutinefunction(after)):
+        )
+    if after is not None and (not callable(after) or _is_async(after) or _needs(after)):
         raise TypeError(f"{name}(…, after={after!r}): pass a sync function without arguments, called after each run")
     if trio.lowlevel.in_trio_run():
         raise RuntimeError(f"{name} runs trio itself, many times: call it in a sync test")
+
+
+def _is_async(function: object) -> bool:
+    inside = function
+    while isinstance(inside, functools.partial):
+        inside = cast("functools.partial[object]", inside).func
+    return any(map(inspect.iscoroutinefunction, (inside, getattr(type(inside), "__call__", None))))  # noqa: B004
+
+
+def _needs(function: object) -> str:
+    """Return what a function needs to be called with, or nothing."""
+    try:
+        inspect.signature(cast("Callable[..., object]", function)).bind()
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        pass  # a signature that cannot be read; calling it will tell
+    return ""
 
 
 def cancel_sweep(
