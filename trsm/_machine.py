@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, TypeVarTuple, cast, get_ar
 import attrs
 import trio
 
-from trsm._core._bits import lowest, members, renumbered
+from trsm._core._bits import lowest, members
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
 from trsm._core._logging import logged
@@ -116,10 +116,8 @@ class Machine(Performer):
         "_final",
         "_is_joined",
         "_is_left",
-        "_looked_at",
         "_parent",
         "_subscriptions",
-        "_watchers",
     )
 
     _transition_type: ClassVar[type[CoreTransition]] = Transition
@@ -156,7 +154,6 @@ class Machine(Performer):
         machine._deadlines = None
         machine._timers = None
         machine._watched = machine._held = machine._definition.timed
-        machine._looked_at = 0
         machine._children = None
         machine._deferred = None
         machine._errors = None
@@ -169,7 +166,6 @@ class Machine(Performer):
         machine._started = None
         machine._subscriptions = None
         machine._task_count = 0
-        machine._watchers = False
         if snapshot is not None:
             machine._restore(snapshot)
         if parent is not None:
@@ -191,10 +187,6 @@ class Machine(Performer):
     _is_left: bool
     """Whether the block's body has ended."""
     _subscriptions: Subscriptions | None
-    _looked_at: int
-    """States that somebody looks at who has subscribed."""
-    _watchers: bool
-    """Whether anybody looks after every transition."""
 
     @property
     def last_transition(self) -> Transition:
@@ -264,26 +256,11 @@ class Machine(Performer):
         if self._subscriptions is not None:
             self._look(self._subscriptions, plan, transition, removal)
 
-    def _subscription_changed(self, key: int, is_present: bool) -> None:
-        if key >= 0:
-            self._looked_at ^= 1 << key
-            if not self._watchers:
-                self._watched = self._looked_at | self._held
-        elif key == ANY:
-            self._watchers = is_present
-            self._watch_anew()
-        elif key == QUEUE:
-            self._is_settling_watched = is_present
-
-    def _watch_anew(self) -> None:
-        self._watched = -1 if self._watchers else self._looked_at | self._held
-
     def _renumber(self, places: list[int], before: type[Schema]) -> None:
         super()._renumber(places, before)
         if self._subscriptions is not None:
             self._subscriptions.renumber(places)
-        self._looked_at = renumbered(self._looked_at, places)
-        self._watch_anew()
+        self._watched = self._held | self._looked_at
 
     def _look(
         self,
@@ -328,7 +305,7 @@ class Machine(Performer):
     def _subscribers(self) -> Subscriptions:
         """Return who looks at what; made when somebody first does."""
         if self._subscriptions is None:
-            self._subscriptions = Subscriptions(self._subscription_changed)
+            self._subscriptions = Subscriptions(self)
         return self._subscriptions
 
     def _subscribe(self, observer: Observing, keys: Iterable[int]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, T
 
 import trio
 
-from trsm._core._bits import renumbered
+from trsm._core._bits import renumbered, union
 from trsm._core._consensus import Kind
 from trsm._core._errors import BufferFull, MachineClosed, WrongThread
 from trsm._core._ticks import Ticks
@@ -452,21 +452,31 @@ def _gone(ref: weakref.ref[Observer]) -> None:
         subscription.drop()
 
 
+class Subject(Protocol):
+    """A machine, as those who look at it see it."""
+
+    _held: int
+    _looked_at: int
+    _watched: int
+    _is_settling_watched: bool
+
+
 class Subscriptions:
     """Who looks at what: for each state, and for `ANY`, the observers in the order in which they came.
+
+    The machine hears by its fields whether anybody does: a call would cost more than what is to be said.
 
     An observer may go at any call (the garbage collector runs where it likes), and its subscription with it. So tables
     are copied, in one step of C (`list`), before they are walked; and `add` calls nothing between finding a table and
     writing to it, or that table might be dropped in between (a subscription is hashed and compared in C).
     """
 
-    __slots__ = ("changed", "tables", "thread")
+    __slots__ = ("subject", "tables", "thread")
 
-    def __init__(self, changed: Callable[[int, bool], None]) -> None:
+    def __init__(self, subject: Subject) -> None:
         self.tables: dict[int, dict[Subscription, None]] = {}
         self.thread = get_ident()
-        self.changed = changed
-        """Told when a key gets its first observer, or loses its last."""
+        self.subject = subject
 
     def __len__(self) -> int:
         return sum(len(table) for table in list(self.tables.values()))
@@ -476,11 +486,16 @@ class Subscriptions:
         subscription = Subscription(observer, _gone)
         subscription.table = self
         subscription.key = key
-        if key not in self.tables:
-            self.tables[key] = {subscription: None}
-            self.changed(key, True)
-        else:
+        if key in self.tables:
             self.tables[key][subscription] = None
+            return subscription
+        self.tables[key] = {subscription: None}
+        if key >= 0:
+            subject = self.subject
+            subject._looked_at |= 1 << key
+            subject._watched |= 1 << key
+        else:
+            self.look_anew()
         return subscription
 
     def drop(self, subscription: Subscription) -> None:
@@ -489,8 +504,21 @@ class Subscriptions:
         if table is not None and subscription in table:
             del table[subscription]
             if not table:
-                del self.tables[subscription.key]
-                self.changed(subscription.key, False)
+                key = subscription.key
+                del self.tables[key]
+                if key < 0:
+                    self.look_anew()
+                elif ANY not in self.tables:
+                    subject = self.subject
+                    subject._looked_at &= ~(1 << key)
+                    subject._watched = subject._held | subject._looked_at
+
+    def look_anew(self) -> None:
+        """Tell the machine what is looked at."""
+        keys, subject = list(self.tables), self.subject
+        subject._looked_at = -1 if ANY in keys else union(1 << key for key in keys if key >= 0)
+        subject._watched = subject._held | subject._looked_at
+        subject._is_settling_watched = QUEUE in keys
 
     def renumber(self, places: Sequence[int]) -> None:
         """Give every state's table its new number. One whose observer goes meanwhile is swept by `of`."""
@@ -501,6 +529,7 @@ class Subscriptions:
                 subscription.key = place
             tables[place] = table
         self.tables = tables
+        self.look_anew()
         for observer in self.of(list(tables)):
             if isinstance(observer, Condition):
                 cast("Condition[object]", observer).renumber(places)

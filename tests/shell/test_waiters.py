@@ -1592,9 +1592,19 @@ def unobservant() -> Condition[None]:
     return Condition(lambda transition, removal: None)
 
 
+class Subject:
+    """What a machine has for those who look at it."""
+
+    def __init__(self) -> None:
+        self._held = 0b10
+        self._looked_at = 0
+        self._watched = self._held
+        self._is_settling_watched = False
+
+
 def test_observer_goes_while_the_table_is_walked() -> None:
     """The collector may take an observer at any call, also while the others of its table are being looked up."""
-    table = Subscriptions(lambda key, is_present: None)
+    table = Subscriptions(Subject())
     observers = [unobservant() for _ in range(4)]
     for observer in observers:
         observer._refs = (table.add(observer, ANY), table.add(observer, 0))
@@ -1617,14 +1627,31 @@ def test_observer_goes_while_the_table_is_walked() -> None:
 
 def test_subscription_that_is_dropped_twice() -> None:
     """To unsubscribe twice is fine, also when others look at the same state."""
-    changes: list[tuple[int, bool]] = []
-    table = Subscriptions(lambda key, is_present: changes.append((key, is_present)))
+    subject = Subject()
+    table = Subscriptions(subject)
     one, two = unobservant(), unobservant()
     first, second = table.add(one, 3), table.add(two, 3)
-    assert changes == [(3, True)]
+    assert (subject._looked_at, subject._watched) == (0b1000, 0b1010)
     first.drop()
     first.drop()
+    assert (subject._looked_at, subject._watched) == (0b1000, 0b1010)
     assert table.of((3,)) == [two]
     second.drop()
     second.drop()
-    assert changes == [(3, True), (3, False)]
+    assert (subject._looked_at, subject._watched) == (0, 0b10)
+
+
+def test_a_state_that_nobody_waits_for_while_everything_is_watched() -> None:
+    """What looks at everything goes on looking when the last of a state goes; and the other way round."""
+    subject = Subject()
+    table = Subscriptions(subject)
+    one, everything = unobservant(), unobservant()
+    of_one, of_everything = table.add(one, 3), table.add(everything, ANY)
+    assert (subject._looked_at, subject._watched) == (-1, -1)
+    of_one.drop()
+    assert (subject._looked_at, subject._watched) == (-1, -1)
+    of_one = table.add(one, 3)
+    of_everything.drop()
+    assert (subject._looked_at, subject._watched) == (0b1000, 0b1010)
+    of_one.drop()
+    assert (subject._looked_at, subject._watched) == (0, 0b10)
