@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 
 import attrs
+import outcome
 import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
@@ -17,7 +19,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 import trsm
 from trsm import ErrorState, Machine, MachineClosed, MutationError, ReadOnly, Schema, State, Transition, UnknownState
 from trsm import Waiter as WaiterClass
-from trsm._waiters import ANY, Condition, Subscriptions
+from trsm._waiters import ANY, WOKEN, Condition, Subscriptions
 
 
 @attrs.frozen
@@ -1588,18 +1590,19 @@ async def test_scope_and_waiter_of_one_state() -> None:
         assert machine._watched == 0
 
 
-def unobservant() -> Condition[None]:
-    return Condition(lambda transition, removal: None)
-
-
 class Subject:
     """What a machine has for those who look at it."""
 
     def __init__(self) -> None:
+        self._thread = get_ident()
         self._held = 0b10
         self._looked_at = 0
         self._watched = self._held
         self._is_settling_watched = False
+
+
+def unobservant() -> Condition[None]:
+    return Condition(Subject(), 0)
 
 
 def test_observer_goes_while_the_table_is_walked() -> None:
@@ -1655,3 +1658,23 @@ def test_a_state_that_nobody_waits_for_while_everything_is_watched() -> None:
     assert (subject._looked_at, subject._watched) == (0b1000, 0b1010)
     of_one.drop()
     assert (subject._looked_at, subject._watched) == (0, 0b10)
+
+
+async def test_what_tasks_are_woken_with() -> None:
+    """It is an outcome of nothing, as trio would make one for each task; but it may be used over and over."""
+
+    def generator() -> Generator[str, None, None]:
+        assert (yield "first") is None
+        assert (yield "second") is None
+        yield "third"
+
+    async def asynchronous() -> AsyncGenerator[str, None]:
+        assert (yield "first") is None
+        yield "second"
+
+    running, going = generator(), asynchronous()
+    assert isinstance(WOKEN, outcome.Outcome)
+    assert WOKEN.unwrap() is WOKEN.unwrap() is None
+    assert (next(running), WOKEN.send(running), WOKEN.send(running)) == ("first", "second", "third")
+    assert (await anext(going), await WOKEN.asend(going)) == ("first", "second")
+    await going.aclose()
