@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, TypeVarTuple, cast, get_ar
 import attrs
 import trio
 
-from trsm._core._bits import lowest, members, renumbered
+from trsm._core._bits import lowest, members
 from trsm._core._errors import MachineClosed, ReadOnly, listed
 from trsm._core._limits import Limits, checked_limits, checked_tags
 from trsm._core._logging import logged
@@ -32,8 +32,10 @@ from trsm._waiters import (
     CLOSED,
     PIPES,
     QUEUE,
+    Asking,
     Buffer,
     Condition,
+    OfClosing,
     OfQueue,
     Overflow,
     Stream,
@@ -46,8 +48,7 @@ from trsm._waiters import (
 T = TypeVar("T")
 U = TypeVar("U")
 Ts = TypeVarTuple("Ts")
-Looking = Condition[Any]
-Observing: TypeAlias = "Condition[Any] | OfQueue[Any] | Stream[Any]"
+Observing: TypeAlias = "Condition[Any] | OfQueue[Any] | OfClosing | Stream[Any]"
 
 
 class Transition(CoreTransition):
@@ -116,10 +117,8 @@ class Machine(Performer):
         "_final",
         "_is_joined",
         "_is_left",
-        "_looked_at",
         "_parent",
         "_subscriptions",
-        "_watchers",
     )
 
     _transition_type: ClassVar[type[CoreTransition]] = Transition
@@ -157,7 +156,6 @@ class Machine(Performer):
         machine._deadlines = None
         machine._timers = None
         machine._watched = machine._held = machine._definition.timed
-        machine._looked_at = 0
         machine._children = None
         machine._deferred = None
         machine._errors = None
@@ -170,7 +168,6 @@ class Machine(Performer):
         machine._started = None
         machine._subscriptions = None
         machine._task_count = 0
-        machine._watchers = False
         if snapshot is not None:
             machine._restore(snapshot)
         if parent is not None:
@@ -192,10 +189,6 @@ class Machine(Performer):
     _is_left: bool
     """Whether the block's body has ended."""
     _subscriptions: Subscriptions | None
-    _looked_at: int
-    """States that somebody looks at who has subscribed."""
-    _watchers: bool
-    """Whether anybody looks after every transition."""
 
     @property
     def last_transition(self) -> Transition:
@@ -265,26 +258,11 @@ class Machine(Performer):
         if self._subscriptions is not None:
             self._look(self._subscriptions, plan, transition, removal)
 
-    def _subscription_changed(self, key: int, is_present: bool) -> None:
-        if key >= 0:
-            self._looked_at ^= 1 << key
-            if not self._watchers:
-                self._watched = self._looked_at | self._held
-        elif key == ANY:
-            self._watchers = is_present
-            self._watch_anew()
-        elif key == QUEUE:
-            self._is_settling_watched = is_present
-
-    def _watch_anew(self) -> None:
-        self._watched = -1 if self._watchers else self._looked_at | self._held
-
     def _renumber(self, places: list[int], before: type[Schema]) -> None:
         super()._renumber(places, before)
         if self._subscriptions is not None:
             self._subscriptions.renumber(places)
-        self._looked_at = renumbered(self._looked_at, places)
-        self._watch_anew()
+        self._watched = self._held | self._looked_at
 
     def _look(
         self,
@@ -306,7 +284,9 @@ class Machine(Performer):
             except BaseException as error:
                 self._escape(error)  # a predicate that raises no `Exception`: as a handler that does
         if ended:
-            self._wake(ended)
+            wake(ended)
+            if self._tracers:
+                self._tell_ended(ended)
 
     def _ask(self, predicate: Callable[[*Ts], U], source: Source | None, *args: *Ts) -> U:
         """Ask a predicate, which may look, and not change this machine; it may change others."""
@@ -319,17 +299,19 @@ class Machine(Performer):
             self._phase, self._running = phase, running
             set_cause(cause)
 
-    def _wake(self, ended: Iterable[Waiter[object]]) -> None:
+    def _wake(self, ended: list[Waiter[Any]]) -> None:
         """Wake those who wait for these, and tell tracers."""
         wake(ended)
-        if self._tracers:
-            for waiter in ended:
-                self._announce(Tracer.waiter_ended, waiter)
+        self._tell_ended(ended)
+
+    def _tell_ended(self, ended: list[Waiter[Any]]) -> None:
+        for waiter in ended:
+            self._announce(Tracer.waiter_ended, waiter)
 
     def _subscribers(self) -> Subscriptions:
         """Return who looks at what; made when somebody first does."""
         if self._subscriptions is None:
-            self._subscriptions = Subscriptions(self._subscription_changed)
+            self._subscriptions = Subscriptions(self)
         return self._subscriptions
 
     def _subscribe(self, observer: Observing, keys: Iterable[int]) -> None:
@@ -364,7 +346,7 @@ class Machine(Performer):
             self._announce(Tracer.waiter_subscribed, waiter)
         return waiter
 
-    def _still_missing(self, waiter: Looking, missing: int) -> None:
+    def _still_missing(self, waiter: Condition[Any], missing: int) -> None:
         """Let a waiter look at a state that is still missing, if the one that it looked at is not."""
         (watched,) = waiter._refs
         if not missing >> watched.key & 1:
@@ -417,13 +399,10 @@ class Machine(Performer):
             _check_predicate(where, f"when(…, where={where!r})", "the transition")
         if get_ident() != self._thread:
             self._check_thread("when")
-        waiter: Condition[Transition]
         if where is not None or args:
-            waiter = Condition(_fit, self, mask, (where, args), since=self._tick)
-            return self._condition(waiter, None)
-        waiter = Condition(_are_active, self, mask)
+            return self._condition(_Fitting(self, mask, where, args), None)
         missing = mask & ~(self._holding() if self._is_closed else self._active)
-        return self._awaited(waiter, missing, None if missing else self._youngest(mask))
+        return self._awaited(_Active(self, mask), missing, None if missing else self._youngest(mask))
 
     def when_not(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until none of these states is active, as seen after a transition.
@@ -432,16 +411,14 @@ class Machine(Performer):
         """
         mask = self._mask(states, "when_not")
         self._check_thread("when_not")
-        waiter: Condition[Transition] = Condition(_are_inactive, self, mask)
         missing = mask & self._holding()
-        return self._awaited(waiter, missing, None if missing else self.last_transition)
+        return self._awaited(_Inactive(self, mask), missing, None if missing else self.last_transition)
 
     def when_any(self, *states: State[..., object]) -> Waiter[Transition]:
         """Wait until at least one of these states is active, as seen after a transition; else as `when_not`."""
         mask = self._mask(states, "when_any")
         self._check_thread("when_any")
-        waiter: Condition[Transition] = Condition(_is_any_active, self, mask)
-        return self._condition(waiter, self.last_transition if self._holding() & mask else None)
+        return self._condition(_AnyActive(self, mask), self.last_transition if self._holding() & mask else None)
 
     def when_tick(self, state: State[..., object], tick: int) -> Waiter[Transition]:
         """Wait until the tick of a state is at least `tick`; it sees every tick, however short.
@@ -474,7 +451,7 @@ class Machine(Performer):
         return self._when_tick(number, self._now()._values[number] + ticks)
 
     def _when_tick(self, number: int, tick: int) -> Waiter[Transition]:
-        waiter: Condition[Transition] = Condition(_is_reached, self, 1 << number, tick)
+        waiter = _Reached(self, 1 << number, tick)
         return self._condition(waiter, self.last_transition if self._now()._values[number] >= tick else None)
 
     def when_next(self, state: State[..., object]) -> Waiter[Transition]:
@@ -484,8 +461,7 @@ class Machine(Performer):
         """
         number = self._definition.number(state, "when_next")
         self._check_thread("when_next")
-        waiter: Condition[Transition] = Condition(_enters, self, 1 << number, since=self._tick)
-        return self._condition(waiter, None)
+        return self._condition(_Entering[Transition](self, 1 << number), None)
 
     def when_query(self, query: Callable[[Ticks], bool]) -> Waiter[Transition]:
         """Wait until a predicate on the ticks is true; it is asked now, and once after each transition that moved one.
@@ -505,7 +481,7 @@ class Machine(Performer):
         """
         _check_predicate(query, f"when_query({query!r})", "the ticks")
         self._check_thread("when_query")
-        waiter: Condition[Transition] = Condition(_is_true, self, more=query)
+        waiter = _Query(self, query)
         try:
             is_true = self._ask(query, current_source(), self._now())
         except Exception as error:
@@ -526,8 +502,7 @@ class Machine(Performer):
         if not self._definition.errors >> number & 1:
             raise ValueError(f"when_error({state}): {state} is no ErrorState; wait with machine.when({state})")
         self._check_thread("when_error")
-        waiter: Condition[Exception] = Condition(_errs, self, 1 << number, since=self._tick)
-        return self._condition(waiter, None)
+        return self._condition(_Erring(self, 1 << number), None)
 
     def when_queue(self, result: Result) -> Waiter[Executed | Canceled]:
         """Wait until a mutation that was queued has had its turn, and give how it ended: `Executed` or `Canceled`.
@@ -588,7 +563,7 @@ class Machine(Performer):
     def when_closed(self) -> Waiter[None]:
         """Wait until the machine has closed, its body and tasks have ended and its cleanups have run. Never fails."""
         self._check_thread("when_closed")
-        waiter: Condition[None] = Condition(_is_never)
+        waiter = OfClosing()
         if self._is_joined:
             waiter._end(None, None)
         else:
@@ -889,7 +864,7 @@ class Machine(Performer):
                     stream._end()
                     self._announce(Tracer.waiter_ended, stream)
                 else:
-                    waiter = cast("Condition[object]", observer)
+                    waiter = cast("Condition[object] | OfClosing", observer)
                     waiter.fail(error)
                     failed.append(waiter)
             self._wake(failed)
@@ -965,63 +940,127 @@ class Machine(Performer):
 # ---- What conditions look at ----------------------------------------------------------------------------------------
 
 
-def _are_active(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    missing = waiter._mask & ~waiter._machine._active
-    if missing:
-        waiter._machine._still_missing(waiter, missing)
-        return None
-    return transition
+class _Active(Condition[Transition]):
+    """Until all of its states are active."""
+
+    __slots__ = ()
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        missing = self._mask & ~self._machine._active
+        if missing:
+            self._machine._still_missing(self, missing)
+            return False
+        return self._end(transition, None)
 
 
-def _fit(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    mask = waiter._mask
-    if waiter._machine._active & mask != mask:
-        return None
-    return transition if waiter._machine._ask(_fits, transition.source, transition, mask, *waiter._more) else None
+class _Inactive(Condition[Transition]):
+    """Until none of its states is active."""
+
+    __slots__ = ()
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        missing = self._mask & self._machine._active
+        if missing:
+            self._machine._still_missing(self, missing)
+            return False
+        return self._end(transition if removal is None or not transition._plan.target & self._mask else removal, None)
 
 
-def _are_inactive(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    mask = waiter._mask
-    missing = mask & waiter._machine._active
-    if missing:
-        waiter._machine._still_missing(waiter, missing)
-        return None
-    return transition if removal is None or not transition._plan.target & mask else removal
+class _AnyActive(Condition[Transition]):
+    """Until one of its states is active."""
+
+    __slots__ = ()
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        return bool(self._machine._active & self._mask) and self._end(transition, None)
 
 
-def _is_any_active(
-    waiter: Looking, transition: CoreTransition, removal: CoreTransition | None
-) -> CoreTransition | None:
-    return transition if waiter._machine._active & waiter._mask else None
+class _Reached(Condition[Transition]):
+    """Until the tick of its state is as high as that."""
+
+    __slots__ = ("_tick",)
+
+    def __init__(self, machine: Machine, mask: int, tick: int) -> None:
+        super().__init__(machine, mask)
+        self._tick = tick
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        state = self._mask.bit_length() - 1
+        reached = self._machine._ticks[state]
+        if reached < self._tick:
+            return False
+        if removal is not None and reached - (removal._plan.moved >> state & 1) < self._tick:
+            return self._end(removal, None)  # what a fault brought was the last step of it
+        return self._end(transition, None)
 
 
-def _is_reached(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    state, tick = waiter._mask.bit_length() - 1, waiter._more
-    reached = waiter._machine._ticks[state]
-    if reached < tick:
-        return None
-    if removal is not None and reached - (removal._plan.moved >> state & 1) < tick:
-        return removal  # what a fault brought was the last step of it
-    return transition
+class _Query(Asking[Transition]):
+    """Until a predicate on the ticks is true."""
+
+    __slots__ = ("_query",)
+
+    def __init__(self, machine: Machine, query: Callable[[Ticks], bool]) -> None:
+        super().__init__(machine, 0)
+        self._query = query
+
+    def _look(self, transition: Transition, removal: Transition | None) -> Transition | None:
+        machine = self._machine
+        if not transition._plan.moved or not machine._ask(self._query, transition.source, machine.ticks):
+            return None
+        return transition if removal is None else removal
 
 
-def _enters(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    return transition if waiter._mask.bit_length() - 1 in transition._plan.entering else None
+class _Fitting(Asking[Transition]):
+    """Until all of its states are active after a transition, made later, that fits."""
+
+    __slots__ = ("_args", "_since", "_where")
+
+    def __init__(
+        self, machine: Machine, mask: int, where: Callable[[Transition], bool] | None, args: dict[str, object]
+    ) -> None:
+        super().__init__(machine, mask)
+        self._where = where
+        self._args = args
+        self._since = machine._tick
+        """The machine's tick when it was made: it does not look at a transition that was under way."""
+
+    def _look(self, transition: Transition, removal: Transition | None) -> Transition | None:
+        machine, mask = self._machine, self._mask
+        if transition.tick <= self._since or machine._active & mask != mask:
+            return None
+        fits = machine._ask(_fits, transition.source, transition, mask, self._where, self._args)
+        return transition if fits else None
 
 
-def _is_true(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> CoreTransition | None:
-    machine = waiter._machine
-    if not transition._plan.moved or not machine._ask(waiter._more, transition.source, machine.ticks):
-        return None
-    return transition if removal is None else removal
+class _Entering(Condition[T]):
+    """Until its state enters, in a transition that was made later."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self, machine: Machine, mask: int) -> None:
+        super().__init__(machine, mask)
+        self._since = machine._tick
+        """As that of `_Fitting`."""
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        if transition.tick <= self._since or self._mask.bit_length() - 1 not in transition._plan.entering:
+            return False
+        return self._end(self._value_of(transition), None)
+
+    def _value_of(self, transition: Transition) -> object:
+        return transition
 
 
-def _errs(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> Exception | None:
-    return transition.error if waiter._mask.bit_length() - 1 in transition._plan.entering else None
+class _Erring(_Entering[Exception]):
+    """Until its error state enters with an exception, which is what it gives."""
 
+    __slots__ = ()
 
-def _is_never(waiter: Looking, transition: CoreTransition, removal: CoreTransition | None) -> None:
-    """Closing ends it, and no transition."""
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        return transition.error is not None and super()._observe(transition, removal)
+
+    def _value_of(self, transition: Transition) -> object:
+        return transition.error
 
 
 _MISSING = object()

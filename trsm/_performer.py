@@ -136,9 +136,7 @@ class Performer(Engine):
         number = self._definition.numbers[state]
         assert self._scopes is not None  # it held these scopes
         del self._scopes[number, ends_active]
-        if not self._is_held(number):
-            self._held &= ~(1 << number)
-            self._watch_anew()
+        self._unhold(number)
 
     def _hold(self, number: int) -> None:
         """Note that a state has scopes, tasks or a timeout."""
@@ -149,7 +147,7 @@ class Performer(Engine):
         """Note that a state has lost some of its scopes, tasks or timeout."""
         if not self._is_held(number):
             self._held &= ~(1 << number)
-            self._watch_anew()
+            self._watched = self._held | self._looked_at
 
     def _is_held(self, number: int) -> bool:
         scopes, slots, started = self._scopes, self._slots, self._started
@@ -159,9 +157,6 @@ class Performer(Engine):
             or (started and number in started)
             or self._definition.timed >> number & 1
         )
-
-    def _watch_anew(self) -> None:
-        """Work out which states anybody looks at, and not only holds."""
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
         if self._scopes is not None:

@@ -23,7 +23,7 @@ from trsm._core._state import Call, Mark, State, hang
 from trsm._core._transition import Transition
 from trsm._machine import Machine
 from trsm._protection import protect
-from trsm._waiters import PIPES, Condition
+from trsm._waiters import PIPES, OfClosing
 
 logger = logging.getLogger("trsm")
 
@@ -242,13 +242,13 @@ class Pipe:
         return f"<Pipe {self._title}{' (closed)' if self._is_closed else ''}>"
 
 
-class _Ending(Condition[None]):
+class _Ending(OfClosing):
     """Tells a pipe, in the same step, that one of its machines has closed."""
 
     __slots__ = ("_pipe",)
 
     def __init__(self, pipe: Pipe, machine: Machine) -> None:
-        super().__init__(lambda waiter, transition, removal: None)
+        super().__init__()
         self._pipe = weakref.ref(pipe)
         machine._subscribe(self, (PIPES,))
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import weakref
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from threading import get_ident
 from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
+import outcome
 import trio
 
-from trsm._core._bits import renumbered
+from trsm._core._bits import renumbered, union
 from trsm._core._consensus import Kind
 from trsm._core._errors import BufferFull, MachineClosed, WrongThread
 from trsm._core._ticks import Ticks
+from trsm._core._tracing import AnyTransition
 from trsm._core._transition import Transition
 from trsm._protection import protect
 
@@ -123,14 +125,15 @@ class Waiter(Generic[T_co]):
         state = "waiting" if not self._is_done else "failed" if self._error is not None else "done"
         return f"<Waiter {state}>"
 
-    def _end(self, value: object, error: BaseException | None) -> None:
-        """Give it its result; the caller wakes whom this concerns, with `wake`."""
+    def _end(self, value: object, error: BaseException | None) -> Literal[True]:
+        """Give it its result; the caller wakes whom this concerns, with `wake`. Return that it has ended."""
         self._is_done = True
         self._value = value
         self._error = error
         for subscription in self._refs:
             subscription.table.drop(subscription)
         self._refs = ()
+        return True
 
 
 def _check_thread(owner: int, what: str) -> None:
@@ -149,25 +152,53 @@ def _fresh(error: BaseException) -> BaseException:
     return error
 
 
-def wake(ended: Iterable[Waiter[object]]) -> None:
-    """Let composites judge what ended, innermost first, then wake every task that waits for any of it."""
+class _Woken(outcome.Outcome[None]):
+    """What a task is woken with: nothing, as `reschedule` would give it; but one for all, and not one for each task."""
+
+    __slots__ = ()
+
+    def unwrap(self) -> None:
+        """Return nothing, however often."""
+
+    def send(self, gen: Generator[T, None, object]) -> T:
+        """Go on with a generator."""
+        return gen.send(None)
+
+    async def asend(self, agen: AsyncGenerator[T, None]) -> T:
+        """Go on with an asynchronous generator."""
+        return await agen.asend(None)
+
+
+WOKEN = _Woken()
+
+
+def wake(ended: list[Waiter[object]]) -> None:
+    """Let composites judge what ended, then wake every task that waits for any of it."""
+    for waiter in ended:
+        if waiter._above is not None:
+            ended = _with_composites(ended)
+            break
+    for waiter in ended:
+        tasks = waiter._tasks
+        if tasks is not None:
+            waiter._tasks = None
+            for task in tasks:
+                reschedule(task, WOKEN)
+
+
+def _with_composites(ended: list[Waiter[object]]) -> list[Waiter[object]]:
+    """Return what ended, and the composites that end with it: they judge it innermost first."""
     done = list(ended)
     levels: dict[int, dict[_Composite[object], None]] = {}
-    for waiter in done:
-        if waiter._above is not None:
-            _rise(waiter, levels)
+    for waiter in ended:
+        _rise(waiter, levels)
     while levels:
         for composite in levels.pop(min(levels)):
             composite._judge()
             if composite.done:
                 done.append(composite)
                 _rise(composite, levels)
-    for waiter in done:
-        tasks = waiter._tasks
-        if tasks is not None:
-            waiter._tasks = None
-            for task in tasks:
-                reschedule(task)
+    return done
 
 
 def _rise(waiter: Waiter[object], levels: dict[int, dict[_Composite[object], None]]) -> None:
@@ -355,56 +386,70 @@ def wait_any(*waiters: Waiter[object]) -> object:
 
 
 class Condition(Waiter[T_co]):
-    """A waiter on one machine. `look` is asked after each transition that touches what it subscribed to.
+    """A waiter on one machine. It is asked to look after each transition that touches what it subscribed to."""
 
-    It is a function, which gets the condition and finds there what it needs: a closure would take more memory than all
-    the rest.
-    """
+    __slots__ = ("_machine", "_mask")
 
-    __slots__ = ("_look", "_machine", "_mask", "_more", "_since")
-
-    def __init__(
-        self,
-        look: Callable[[Condition[Any], Transition, Transition | None], object],
-        machine: Any = None,
-        mask: int = 0,
-        more: Any = None,
-        since: int = -1,
-    ) -> None:
+    def __init__(self, machine: Any, mask: int) -> None:
         self._is_done = False  # what `Waiter.__init__` does, without the call: it would be a third of the cost
-        self._thread = get_ident()
+        self._thread = machine._thread
         self._tasks = self._above = None
         self._refs = ()
-        self._look = look
         self._machine = machine
-        """Whose it is; None if `look` looks at none."""
         self._mask = mask
-        """The states that it looks at: a machine that gets another schema numbers them anew."""
-        self._more = more
-        """What else `look` needs."""
-        self._since = since
-        """The machine's tick when it was made, if it looks forward only: not at a transition that was under way."""
+        """The states that it looks at; 0 for all. A machine that gets another schema numbers them anew."""
 
-    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
-        """Look after a transition; return whether it has ended. An exception of a predicate ends it too."""
-        if self._since >= 0 and transition.tick <= self._since:
-            return False
-        try:
-            value = self._look(self, transition, removal)
-        except Exception as error:
-            self._end(None, error)
-            return True
-        except BaseException:
-            self._look = _not_again
-            raise
-        if value is None:
-            return False
-        self._end(value, None)
-        return True
+    @abstractmethod
+    def _observe(self, transition: AnyTransition, removal: AnyTransition | None) -> bool:
+        """Look after a transition, and the removal that a fault in it brought; return whether it has ended."""
+        ...  # an abstract method has no body to run
 
     def renumber(self, places: Sequence[int]) -> None:
         """Note that the machine has another schema."""
         self._mask = renumbered(self._mask, places)
+
+    def fail(self, error: BaseException) -> None:
+        """End it because the machine closed."""
+        self._end(None, error)
+
+
+class Asking(Condition[T_co]):
+    """A condition that asks a predicate of the user's: one that raises ends it."""
+
+    __slots__ = ("_is_spent",)
+
+    def __init__(self, machine: Any, mask: int) -> None:
+        super().__init__(machine, mask)
+        self._is_spent = False
+        """Whether the predicate raised no `Exception`: the machine closes, and does not ask it again."""
+
+    @abstractmethod
+    def _look(self, transition: AnyTransition, removal: AnyTransition | None) -> T_co | None:
+        """Return its value, if that is there."""
+        ...  # an abstract method has no body to run
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        """Look after a transition; return whether it has ended. An exception of a predicate ends it too."""
+        if self._is_spent:
+            return False
+        try:
+            value = self._look(transition, removal)
+        except Exception as error:
+            return self._end(None, error)
+        except BaseException:
+            self._is_spent = True
+            raise
+        return False if value is None else self._end(value, None)
+
+
+class OfClosing(Waiter[None]):
+    """A waiter for the closing of a machine, which it does not keep alive. It looks at no transition."""
+
+    __slots__ = ()
+
+    def _observe(self, transition: Transition, removal: Transition | None) -> bool:
+        """See nothing."""
+        return False  # pragma: no cover - no transition touches what it subscribes to
 
     def fail(self, error: BaseException) -> None:
         """End it because the machine closed."""
@@ -431,10 +476,6 @@ class OfQueue(Waiter[T_co]):
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """See nothing: what it waits for is no transition."""
         return False  # pragma: no cover - it subscribes to the queue alone, whose observers are asked to `look`
-
-
-def _not_again(waiter: Condition[Any], transition: Transition, removal: Transition | None) -> None:
-    """What stands for a predicate that raised no `Exception`: the machine closes, and does not ask it again."""
 
 
 class Observer(Protocol):
@@ -465,21 +506,31 @@ def _gone(ref: weakref.ref[Observer]) -> None:
         subscription.drop()
 
 
+class Subject(Protocol):
+    """A machine, as those who look at it see it."""
+
+    _held: int
+    _looked_at: int
+    _watched: int
+    _is_settling_watched: bool
+
+
 class Subscriptions:
     """Who looks at what: for each state, and for `ANY`, the observers in the order in which they came.
+
+    The machine hears by its fields whether anybody does: a call would cost more than what is to be said.
 
     An observer may go at any call (the garbage collector runs where it likes), and its subscription with it. So tables
     are copied, in one step of C (`list`), before they are walked; and `add` calls nothing between finding a table and
     writing to it, or that table might be dropped in between (a subscription is hashed and compared in C).
     """
 
-    __slots__ = ("changed", "tables", "thread")
+    __slots__ = ("subject", "tables", "thread")
 
-    def __init__(self, changed: Callable[[int, bool], None]) -> None:
+    def __init__(self, subject: Subject) -> None:
         self.tables: dict[int, dict[Subscription, None]] = {}
         self.thread = get_ident()
-        self.changed = changed
-        """Told when a key gets its first observer, or loses its last."""
+        self.subject = subject
 
     def __len__(self) -> int:
         return sum(len(table) for table in list(self.tables.values()))
@@ -489,11 +540,16 @@ class Subscriptions:
         subscription = Subscription(observer, _gone)
         subscription.table = self
         subscription.key = key
-        if key not in self.tables:
-            self.tables[key] = {subscription: None}
-            self.changed(key, True)
-        else:
+        if key in self.tables:
             self.tables[key][subscription] = None
+            return subscription
+        self.tables[key] = {subscription: None}
+        if key >= 0:
+            subject = self.subject
+            subject._looked_at |= 1 << key
+            subject._watched |= 1 << key
+        else:
+            self.look_anew()
         return subscription
 
     def drop(self, subscription: Subscription) -> None:
@@ -502,8 +558,21 @@ class Subscriptions:
         if table is not None and subscription in table:
             del table[subscription]
             if not table:
-                del self.tables[subscription.key]
-                self.changed(subscription.key, False)
+                key = subscription.key
+                del self.tables[key]
+                if key < 0:
+                    self.look_anew()
+                elif ANY not in self.tables:
+                    subject = self.subject
+                    subject._looked_at &= ~(1 << key)
+                    subject._watched = subject._held | subject._looked_at
+
+    def look_anew(self) -> None:
+        """Tell the machine what is looked at."""
+        keys, subject = list(self.tables), self.subject
+        subject._looked_at = -1 if ANY in keys else union(1 << key for key in keys if key >= 0)
+        subject._watched = subject._held | subject._looked_at
+        subject._is_settling_watched = QUEUE in keys
 
     def renumber(self, places: Sequence[int]) -> None:
         """Give every state's table its new number. One whose observer goes meanwhile is swept by `of`."""
@@ -514,6 +583,7 @@ class Subscriptions:
                 subscription.key = place
             tables[place] = table
         self.tables = tables
+        self.look_anew()
         for observer in self.of(list(tables)):
             if isinstance(observer, Condition):
                 cast("Condition[object]", observer).renumber(places)

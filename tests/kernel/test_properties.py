@@ -629,7 +629,7 @@ class Watched(Engine):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.told: list[object] = []
         super().__init__(*args, **kwargs)
-        self._watched = -1
+        self._held = self._looked_at = self._watched = -1
 
     def _committed(self, plan: object, transition: Transition) -> None:
         self.told.append(transition)

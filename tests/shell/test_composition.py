@@ -488,7 +488,7 @@ async def test_very_many_living_compositions() -> None:
                 looked += 1
                 return self._is_done
 
-        many = [Counted(lambda transition, removal: None) for _ in range(500)]
+        many = [Counted(machine, 1) for _ in range(500)]
         everything = wait_all(*many)
         anything = wait_any(stop, *many)
         looked = 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 
 import attrs
+import outcome
 import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
@@ -17,7 +19,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 import trsm
 from trsm import ErrorState, Machine, MachineClosed, MutationError, ReadOnly, Schema, State, Transition, UnknownState
 from trsm import Waiter as WaiterClass
-from trsm._waiters import ANY, Condition, Subscriptions
+from trsm._waiters import ANY, WOKEN, Condition, Subscriptions
 
 
 @attrs.frozen
@@ -1588,13 +1590,24 @@ async def test_scope_and_waiter_of_one_state() -> None:
         assert machine._watched == 0
 
 
+class Subject:
+    """What a machine has for those who look at it."""
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+        self._held = 0b10
+        self._looked_at = 0
+        self._watched = self._held
+        self._is_settling_watched = False
+
+
 def unobservant() -> Condition[None]:
-    return Condition(lambda transition, removal: None)
+    return Condition(Subject(), 0)
 
 
 def test_observer_goes_while_the_table_is_walked() -> None:
     """The collector may take an observer at any call, also while the others of its table are being looked up."""
-    table = Subscriptions(lambda key, is_present: None)
+    table = Subscriptions(Subject())
     observers = [unobservant() for _ in range(4)]
     for observer in observers:
         observer._refs = (table.add(observer, ANY), table.add(observer, 0))
@@ -1617,14 +1630,51 @@ def test_observer_goes_while_the_table_is_walked() -> None:
 
 def test_subscription_that_is_dropped_twice() -> None:
     """To unsubscribe twice is fine, also when others look at the same state."""
-    changes: list[tuple[int, bool]] = []
-    table = Subscriptions(lambda key, is_present: changes.append((key, is_present)))
+    subject = Subject()
+    table = Subscriptions(subject)
     one, two = unobservant(), unobservant()
     first, second = table.add(one, 3), table.add(two, 3)
-    assert changes == [(3, True)]
+    assert (subject._looked_at, subject._watched) == (0b1000, 0b1010)
     first.drop()
     first.drop()
+    assert (subject._looked_at, subject._watched) == (0b1000, 0b1010)
     assert table.of((3,)) == [two]
     second.drop()
     second.drop()
-    assert changes == [(3, True), (3, False)]
+    assert (subject._looked_at, subject._watched) == (0, 0b10)
+
+
+def test_a_state_that_nobody_waits_for_while_everything_is_watched() -> None:
+    """What looks at everything goes on looking when the last of a state goes; and the other way round."""
+    subject = Subject()
+    table = Subscriptions(subject)
+    one, everything = unobservant(), unobservant()
+    of_one, of_everything = table.add(one, 3), table.add(everything, ANY)
+    assert (subject._looked_at, subject._watched) == (-1, -1)
+    of_one.drop()
+    assert (subject._looked_at, subject._watched) == (-1, -1)
+    of_one = table.add(one, 3)
+    of_everything.drop()
+    assert (subject._looked_at, subject._watched) == (0b1000, 0b1010)
+    of_one.drop()
+    assert (subject._looked_at, subject._watched) == (0, 0b10)
+
+
+async def test_what_tasks_are_woken_with() -> None:
+    """It is an outcome of nothing, as trio would make one for each task; but it may be used over and over."""
+
+    def generator() -> Generator[str, None, None]:
+        assert (yield "first") is None
+        assert (yield "second") is None
+        yield "third"
+
+    async def asynchronous() -> AsyncGenerator[str, None]:
+        assert (yield "first") is None
+        yield "second"
+
+    running, going = generator(), asynchronous()
+    assert isinstance(WOKEN, outcome.Outcome)
+    assert WOKEN.unwrap() is WOKEN.unwrap() is None
+    assert (next(running), WOKEN.send(running), WOKEN.send(running)) == ("first", "second", "third")
+    assert (await anext(going), await WOKEN.asend(going)) == ("first", "second")
+    await going.aclose()

@@ -111,6 +111,7 @@ class Runner:
         "_journal",
         "_last",
         "_limits",
+        "_looked_at",
         "_phase",
         "_plans",
         "_queue",
@@ -179,10 +180,12 @@ class Runner:
         """Whether somebody wants to hear that the machine has settled."""
         self._error: Exception | None = None
         self._running: Handler | None = None
-        self._watched = 0
-        """States whose transitions the shell wants to hear of when they have ended; -1 for all."""
         self._held = 0
-        """Those among them of whose commits it wants to hear."""
+        """States of whose commits the shell wants to hear: they have scopes, tasks or timeouts."""
+        self._looked_at = 0
+        """States of whose transitions it wants to hear when they have ended, for somebody waits; -1 for all."""
+        self._watched = 0
+        """Both together."""
         self._ticks_at_close: Ticks | None = None
         self._journal: Journal | None = None
         """The page that is written on now; None before the first transition."""
@@ -584,7 +587,7 @@ class Runner:
                 self._running = None
             if ended is not None or self._tracers:
                 outcome = self._ended(plan, transition, ended, bound)
-            elif plan.tasks or plan.touched & self._watched:
+            elif plan.tasks or plan.touched & self._looked_at:
                 self._finished(plan, transition, None, bound)
             if self._is_due or self._tracers or self._is_settling_watched:
                 self._settle(journal.tick + transition._position)
@@ -901,7 +904,7 @@ class Runner:
                 undone = self._plan(self._definition.request(Kind.REMOVAL, 0, down))
                 removal = self._new_transition(undone, transition._mutation)
                 self._transact(undone, removal, silent=failure.silent)
-        if plan.tasks or plan.touched & self._watched:
+        if plan.tasks or plan.touched & self._looked_at:
             self._finished(plan, transition, removal, bound)
         if self._tracers:
             for ended in (transition,) if removal is None else (transition, removal):
@@ -1092,7 +1095,7 @@ class Runner:
     def _finished(
         self, plan: Plan, transition: Transition, removal: Transition | None, bound: tuple[object, ...]
     ) -> None:
-        """Called after the final handlers, if a state has tasks or is watched; `removal` is what a fault brought."""
+        """Called after the final handlers, if a state has tasks or is looked at; `removal` is what a fault brought."""
 
     def _settled(self) -> None:
         """Called when the queue has run empty, if somebody wants to hear of it."""
