@@ -250,34 +250,21 @@ class Machine(Performer):
     def _finished(
         self, plan: Plan, transition: CoreTransition, removal: CoreTransition | None, bound: tuple[object, ...]
     ) -> None:
-        if self._closing:
+        """Start tasks, let everyone look who subscribed to what was touched, and wake those whose condition came true.
+
+        While it closes, that waits until body and tasks are cancelled: then it is called again.
+        """
+        if self._closing and not self._is_closed:
             self._final = plan, transition, removal
             return
         if plan.tasks:
             self._start_tasks(plan, transition, bound)
-        if self._subscriptions is not None:
-            self._look(self._subscriptions, plan, transition, removal)
-
-    def _renumber(self, places: list[int], before: type[Schema]) -> None:
-        super()._renumber(places, before)
-        if self._subscriptions is not None:
-            self._subscriptions.renumber(places)
-        self._watched = self._held | self._looked_at
-
-    def _look(
-        self,
-        subscriptions: Subscriptions,
-        plan: Plan,
-        transition: CoreTransition,
-        removal: CoreTransition | None,
-    ) -> None:
-        """Let everyone look who subscribed to what a transition touched, and wake those whose condition came true."""
-        touches = plan.touches if removal is None else members(plan.touched | removal._plan.touched)
-        observers = subscriptions.of((ANY, *touches))
-        if not observers:
+        subscriptions = self._subscriptions
+        if subscriptions is None:
             return
+        touches = plan.touches if removal is None else members(plan.touched | removal._plan.touched)
         ended: list[Any] = []  # only waiters end so
-        for observer in observers:
+        for observer in subscriptions.of((ANY, *touches)):
             try:
                 if observer._observe(transition, removal):
                     ended.append(observer)
@@ -287,6 +274,12 @@ class Machine(Performer):
             wake(ended)
             if self._tracers:
                 self._tell_ended(ended)
+
+    def _renumber(self, places: list[int], before: type[Schema]) -> None:
+        super()._renumber(places, before)
+        if self._subscriptions is not None:
+            self._subscriptions.renumber(places)
+        self._watched = self._held | self._looked_at
 
     def _ask(self, predicate: Callable[[*Ts], U], source: Source | None, *args: *Ts) -> U:
         """Ask a predicate, which may look, and not change this machine; it may change others."""
@@ -341,7 +334,7 @@ class Machine(Performer):
         subscriptions = self._subscriptions
         if subscriptions is None:
             subscriptions = self._subscribers()
-        waiter._refs = (subscriptions.add(waiter, lowest(missing)),)
+        waiter._refs = (subscriptions.add(waiter, (missing & -missing).bit_length() - 1),)  # `lowest`, without the call
         if self._tracers:
             self._announce(Tracer.waiter_subscribed, waiter)
         return waiter
@@ -855,7 +848,7 @@ class Machine(Performer):
         if subscriptions is not None:
             # Where nothing was active, closing has touched nobody; who reads every transition reads it too.
             last = self.last_transition
-            self._look(subscriptions, *(final or (last._plan, last, None)))
+            self._finished(*(final or (last._plan, last, None)), self._bound)
             error = self._closed_error()
             failed: list[Waiter[object]] = []
             for observer in subscriptions.of(key for key in list(subscriptions.tables) if key != CLOSED):

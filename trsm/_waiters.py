@@ -499,8 +499,7 @@ class Subscription(weakref.ref["Observer"]):
         self.table.drop(self)
 
 
-def _gone(ref: weakref.ref[Observer]) -> None:
-    subscription = cast("Subscription", ref)
+def _gone(subscription: Any) -> None:
     # The last reference may go, or the collector run, in a thread that must not touch the tables: `of` sweeps it then.
     if get_ident() == subscription.table.thread:
         subscription.drop()
@@ -521,7 +520,7 @@ class Subscriptions:
     The machine hears by its fields whether anybody does: a call would cost more than what is to be said.
 
     An observer may go at any call (the garbage collector runs where it likes), and its subscription with it. So tables
-    are copied, in one step of C (`list`), before they are walked; and `add` calls nothing between finding a table and
+    are copied, in one step of C, before they are walked; and `add` calls nothing between finding a table and
     writing to it, or that table might be dropped in between (a subscription is hashed and compared in C).
     """
 
@@ -554,18 +553,20 @@ class Subscriptions:
 
     def drop(self, subscription: Subscription) -> None:
         """Unsubscribe. Doing so twice is fine."""
-        table = self.tables.get(subscription.key)
-        if table is not None and subscription in table:
+        key = subscription.key
+        try:
+            table = self.tables[key]
             del table[subscription]
-            if not table:
-                key = subscription.key
-                del self.tables[key]
-                if key < 0:
-                    self.look_anew()
-                elif ANY not in self.tables:
-                    subject = self.subject
-                    subject._looked_at &= ~(1 << key)
-                    subject._watched = subject._held | subject._looked_at
+        except KeyError:
+            return
+        if not table:
+            del self.tables[key]
+            if key < 0:
+                self.look_anew()
+            elif ANY not in self.tables:
+                subject = self.subject
+                subject._looked_at ^= 1 << key
+                subject._watched = subject._held | subject._looked_at
 
     def look_anew(self) -> None:
         """Tell the machine what is looked at."""
@@ -590,18 +591,20 @@ class Subscriptions:
 
     def of(self, keys: Iterable[int]) -> list[Observer]:
         """Return the observers under these keys, each once."""
-        found: list[Observer] = []
+        tables = self.tables
+        under: list[Subscription] = []
         walked = 0
         for key in keys:
-            table = self.tables.get(key)
-            if table is not None:
+            if key in tables:
+                under += tables[key]
                 walked += 1
-                for subscription in list(table):
-                    observer = subscription()
-                    if observer is not None:
-                        found.append(observer)
-                    else:
-                        self.drop(subscription)
+        found: list[Observer] = []
+        for subscription in under:
+            observer = subscription()
+            if observer is not None:
+                found.append(observer)
+            else:
+                self.drop(subscription)
         return found if walked < 2 else list({id(observer): observer for observer in found}.values())
 
 

@@ -406,7 +406,8 @@ class Runner:
         self, hook: Callable[[Tracer, Observed, Transition, *Ts], None], transition: Transition, *args: *Ts
     ) -> None:
         """Tell every tracer of a transition. What one does to another machine then comes from where that came from."""
-        cause, source = get_cause(), transition.source
+        mutation = transition._mutation
+        cause, source = get_cause(), None if mutation is None else mutation.source
         if cause is not source:  # but whoever was called last: in the transition before, perhaps
             set_cause(source)
         self._tell(self._tracers, hook, transition, *args)
@@ -525,7 +526,8 @@ class Runner:
         transition._plan = plan
         transition._mutation = None if source is None else Mutation(plan.request, source=source)
         transition._journal = journal
-        transition._place = ~len(journal.plans)
+        position = len(journal.plans)
+        transition._place = ~position  # it is not committed
         transition.dry_run = False
         self._transition = transition
         bound = self._bound
@@ -555,7 +557,7 @@ class Runner:
             self._phase = RUNNING
             if ended is None:
                 journal.plans.append(plan)
-                transition._place = ~transition._place
+                transition._place = position
                 self._last = transition
                 began = self._began
                 for state in plan.began:
@@ -585,12 +587,15 @@ class Runner:
                         ended = self._call(rest, plan, transition, bound, failure)
                         break
                 self._running = None
-            if ended is not None or self._tracers:
+            if ended is not None:
                 outcome = self._ended(plan, transition, ended, bound)
-            elif plan.tasks or plan.touched & self._looked_at:
-                self._finished(plan, transition, None, bound)
+            else:
+                if plan.tasks or plan.touched & self._looked_at:
+                    self._finished(plan, transition, None, bound)
+                if self._tracers:
+                    self._tell_of(Tracer.transition_ended, transition, EXECUTED)
             if self._is_due or self._tracers or self._is_settling_watched:
-                self._settle(journal.tick + transition._position)
+                self._settle(journal.tick + position)
         finally:
             if get_cause() is not source:
                 set_cause(source)
