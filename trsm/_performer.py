@@ -14,7 +14,7 @@ import trio
 
 from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind
-from trsm._core._engine import Engine
+from trsm._core._engine import PLAIN, Engine
 from trsm._core._errors import HandlerError, MachineClosed, MutationError, QueueFull, ReadOnly
 from trsm._core._mutation import Mutation
 from trsm._core._plan import Plan
@@ -80,8 +80,12 @@ class Performer(Engine):
         """
         if get_ident() != self._thread:
             self._check_thread("while_active")
+        definition, numbers = self._definition, self._definition.numbers
+        number = (
+            numbers[state] if type(state) is PLAIN and state in numbers else definition.number(state, "while_active")
+        )
         # By its state: it may have another number when the scope is entered or left.
-        return StateScope(self, self._definition.states[self._definition.number(state, "while_active")], False)
+        return StateScope(self, definition.states[number], False)
 
     def while_inactive(self, state: State[..., object]) -> StateScope:
         """Return a context manager over a trio cancel scope that ends when `state` activates, or the machine closes.
@@ -104,7 +108,7 @@ class Performer(Engine):
         over: str | None = None
         if self._is_closed:
             over = f"machine {self.id!r} was closed when the scope was entered"
-        elif bool(self._active >> number & 1) is ends_active:
+        elif (self._active >> number & 1) == ends_active:
             name = self._definition.relations.names[number]
             over = f"{name} was {'active' if ends_active else 'inactive'} when the scope was entered"
         if over is not None:
@@ -145,18 +149,15 @@ class Performer(Engine):
 
     def _unhold(self, number: int) -> None:
         """Note that a state has lost some of its scopes, tasks or timeout."""
-        if not self._is_held(number):
-            self._held &= ~(1 << number)
-            self._watched = self._held | self._looked_at
-
-    def _is_held(self, number: int) -> bool:
         scopes, slots, started = self._scopes, self._slots, self._started
-        return bool(
+        if not (
             (scopes and ((number, False) in scopes or (number, True) in scopes))
             or (slots and number in slots)
             or (started and number in started)
             or self._definition.timed >> number & 1
-        )
+        ):
+            self._held &= ~(1 << number)
+            self._watched = self._held | self._looked_at
 
     def _committed(self, plan: Plan, transition: Transition) -> None:
         if self._scopes is not None:
@@ -212,9 +213,10 @@ class Performer(Engine):
             self._started = {-1 if number < 0 else places[number]: some for number, some in self._started.items()}
         if self._deadlines is not None:
             self._deadlines = {places[number]: deadline for number, deadline in self._deadlines.items()}
-        self._held = union(1 << number for number in range(len(self._definition.states)) if self._is_held(number))
         was_timed = renumbered(before._definition.timed, places)
         timed = self._definition.timed
+        held = {*(number for number, _ in self._scopes or ()), *(self._slots or ()), *(self._started or ())}
+        self._held = timed | union(1 << number for number in held - {-1})
         for number in members(was_timed & ~timed):
             self._drop_deadline(number)
         for number in members(timed & ~was_timed & self._active):
