@@ -118,6 +118,43 @@ async def test_it(machine):
     pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:xdist").assert_outcomes(passed=1)
 
 
+def test_a_test_that_trio_does_not_run(pytester: pytest.Pytester) -> None:
+    """It is told so, in words that say what to write; the tests that follow run as they should."""
+    printed = ran(
+        pytester,
+        """
+def test_it(machine):
+    machine(Door)
+
+
+async def test_next(machine):
+    await machine(Door)
+""",
+        errors=1,
+        passed=1,
+    )
+    assert "test_it(machine): the fixture opens machines in trio, and this test does not run there: write" in printed
+    assert "in a test that is not async, use trsm.Engine(…)" in printed
+
+
+def test_a_machine_that_is_not_awaited(pytester: pytest.Pytester) -> None:
+    """It says what to write; and one that is just forgotten is a warning, as ever."""
+    ran(
+        pytester,
+        r"""
+async def test_it(machine):
+    with pytest.raises(AttributeError, match=r"awaited, .*: write door = await machine\(Door\), and door.add"):
+        machine(Door).add(Door.Open)
+    with pytest.raises(TypeError, match=r"write door = await machine\(Door\), not async with: it lives as long as"):
+        async with machine(Door):
+            pass
+    with pytest.warns(RuntimeWarning, match=r"coroutine 'OpenMachine._open' was never awaited"):
+        machine(Door)
+""",
+        passed=1,
+    )
+
+
 def test_bad_input_is_the_callers(pytester: pytest.Pytester) -> None:
     """What `open_machine` refuses is raised where it was asked, and the test goes on."""
     ran(

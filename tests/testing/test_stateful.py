@@ -7,16 +7,18 @@ import datetime
 import enum
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
 import types
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeVar
 
 import attrs
 import pytest
@@ -26,10 +28,11 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
-from trsm import ErrorState, HandlerError, Schema, State, Transition, open_machine
+from trsm import ErrorState, HandlerError, Schema, SnapshotError, State, Transition, open_machine
 from trsm._core._plan import Plan
 from trsm._core._runner import Runner
-from trsm.testing import Fault, MachineRules, _driving
+from trsm.testing import Fault, MachineRules, Mutation, _driving
+from trsm.testing._mutations import Writer
 
 STEPS = ("add", "remove", "set", "toggle", "mutate")
 QUICK = settings(max_examples=30, stateful_step_count=12, deadline=None, database=None)
@@ -339,8 +342,60 @@ def test_a_machine_that_is_left_behind() -> None:
 
 def test_a_fault_that_cannot_be_raised() -> None:
     """It says what to pass."""
-    with pytest.raises(TypeError, match=r"GateRules.faults: it made 3, which cannot be raised"):
+    with pytest.raises(TypeError, match=r"fail\(0, <.*>\): it made 3, which cannot be raised"):
         by_hand(lambda rules: rules.fail(0, lambda: 3))  # type: ignore[arg-type,return-value]
+    with pytest.raises(TypeError, match=r"fail\(0, OSError\(\)\): pass an exception class, or lambda: OSError\(\)"):
+        by_hand(lambda rules: rules.fail(0, OSError()))  # type: ignore[arg-type]
+
+
+def test_opened_twice() -> None:
+    """There is one machine at a time."""
+    with pytest.raises(RuntimeError, match=r"reopen\(\): the machine is open, and there is one at a time: close"):
+        by_hand(lambda rules: rules.reopen())
+
+
+def test_numbers_that_make_no_sense() -> None:
+    """Calls to let pass, and seconds."""
+    for after in (-1, True, "1", 1.5):
+        with pytest.raises(ValueError, match=r"fail\(.*, …\): write how many calls to let pass, a whole number"):
+            by_hand(lambda rules, after=after: rules.fail(after, OSError))
+    for seconds in (-1, True, "1", math.inf, math.nan):
+        with pytest.raises(ValueError, match=r"sleep\(.*\): write a number of seconds, 0 or more"):
+            by_hand(lambda rules, seconds=seconds: rules.sleep(seconds))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "error", "words"),
+    [
+        ({"handlers": Leaving}, TypeError, r"handlers = <class .*>: write a tuple, such as \(DoorHandlers,\)"),
+        ({"faults": [OSError]}, TypeError, r"faults = \[<class 'OSError'>\]: write a tuple, such as \(OSError,\)"),
+        ({"expected": OSError}, TypeError, r"expected = <class 'OSError'>: write a tuple, such as \(OSError,\)"),
+        ({"seconds": 3}, TypeError, r"seconds = 3: write a tuple, such as \(1, 60\)"),
+        ({"faults": ("x",)}, TypeError, r"faults = \(… 'x' …\): each time another exception is raised: write"),
+        ({"faults": (int,)}, TypeError, r"faults = \(… <class 'int'> …\): it made 0, which cannot be raised"),
+        ({"expected": (int,)}, TypeError, r"expected = .*: <class 'int'> is no class of exceptions"),
+        ({"seconds": (1, -2)}, ValueError, r"seconds = \(… -2 …\): write numbers of seconds, 0 or more"),
+        ({"options": 3}, TypeError, r"options = 3: write a dictionary of keywords for open_machine"),
+        ({"options": {"limit": 3}}, TypeError, r"options = \{'limit': 3\}: open_machine\(\) got an unexpected keyword"),
+        ({"options": {"queue_limit": 0}}, ValueError, r"options = \{'queue_limit': 0\}: queue_limit=0: write"),
+        ({"arguments": 3}, TypeError, r"arguments = 3: write \{state: a strategy for calls of it\}"),
+        ({"keywords": {}}, TypeError, r"keywords = \{\}: pass a strategy for dictionaries"),
+        ({"handler": (Leaving,)}, TypeError, r"handler = .*: nobody reads that: write handlers = …"),
+        ({"fault": (OSError,)}, TypeError, r"fault = .*: nobody reads that: write faults = …"),
+        ({"option": {"id": "x"}}, TypeError, r"option = .*: nobody reads that: write options = …"),
+    ],
+)
+def test_attributes_that_are_not_what_they_have_to_be(
+    attributes: dict[str, object], error: type[Exception], words: str
+) -> None:
+    """They are refused where the class stands."""
+    with pytest.raises(error, match=rf"class Bad\(MachineRules\): {words}"):
+        type("Bad", (MachineRules,), {"schema": Two, **attributes})
+
+
+def test_attributes_of_a_user_that_only_look_alike() -> None:
+    """They are the user's own: what would be read there is of another type."""
+    type("Good", (MachineRules,), {"schema": Two, "handler": None, "fault": 3, "options": {"id": "x"}, "note": ()})
 
 
 def test_the_program_of_nothing() -> None:
@@ -511,14 +566,146 @@ def test_program_with_values_of_other_modules() -> None:
 
 
 def test_program_with_a_value_that_does_not_show_how_it_is_made() -> None:
-    """It is shown all the same, for a person to write."""
+    """It is shown in a comment, for a person to write; what else can be written is."""
 
     class TwoRules(MachineRules):
         schema = Two
 
     with made(TwoRules) as rules:
-        rules.add(Two.Left, thing=object())
-    assert "rules.add(Two.Left, thing=<object object at " in rules._program()
+        rules.add(Two.Left, thing=object(), other=3)
+        rules.remove(Two.Left)
+    program = rules._program()
+    assert re.search(
+        r"        # in the next line, write by hand for \.\.\.: <object object at .*>\n"
+        r"        rules\.add\(Two\.Left, thing=\.\.\., other=3\)\n"
+        r"        rules\.remove\(Two\.Left\)\n",
+        program,
+    )
+    run_program(program, TwoRules)
+
+
+class Outer:
+    class Inner(enum.Enum):
+        ONE = 1
+
+    @staticmethod
+    def make() -> None: ...
+
+
+class Place(NamedTuple):
+    row: int
+    column: Colour
+
+
+@pytest.mark.parametrize(
+    ("value", "written", "imports"),
+    [
+        (Outer.Inner.ONE, "Outer.Inner.ONE", {f"from {__name__} import Outer"}),
+        (Outer.make, "Outer.make", {f"from {__name__} import Outer"}),
+        (
+            Place(1, Colour.RED),
+            "Place(row=1, column=Colour.RED)",
+            {f"from {__name__} import {it}" for it in ("Place", "Colour")},
+        ),
+        (int, "int", set()),
+        (OSError, "OSError", set()),
+        (State, "State", {"from trsm import State"}),
+        (set(), "set()", set()),
+        ({1}, "{1}", set()),
+        (frozenset({2, 1}), "frozenset({1, 2})", set()),
+        ((), "()", set()),
+        (datetime.timedelta(days=1), "datetime.timedelta(days=1)", {"import datetime"}),
+        (uuid.UUID(int=1), "UUID('00000000-0000-0000-0000-000000000001')", {"from uuid import UUID"}),
+        (PurePosixPath("/a"), "PurePosixPath('/a')", {"from pathlib import PurePosixPath"}),
+        (math.nan, "nan", {"from math import inf, nan"}),
+        ([math.inf, None, True, b"x", 1.5], "[inf, None, True, b'x', 1.5]", {"from math import inf, nan"}),
+        ({"a": Decimal(1)}, "{'a': Decimal('1')}", {"from decimal import Decimal"}),
+    ],
+)
+def test_values_that_can_be_written(value: object, written: str, imports: set[str]) -> None:
+    """By the names that they have where they are defined, or are exported."""
+    writer = Writer()
+    assert writer.value(value) == written
+    assert (writer.imports, writer.by_hand) == (imports, [])
+    home: dict[str, object] = {}
+    exec("\n".join(sorted(imports)), home)
+    again = eval(written, home)
+    assert again == value or (again != again and value != value)
+
+
+def test_values_that_cannot_be_written() -> None:
+    """Functions and classes of a function, their instances, and what has a repr that is none or lies."""
+
+    class Local(enum.Enum):
+        ONE = 1
+
+    class Lying:
+        def __repr__(self) -> str:
+            return "unknown(1)"
+
+    @attrs.frozen
+    class Here:
+        value: int
+
+    for value in (Local.ONE, Lying(), Here(1), lambda: 3, object(), Local):
+        writer = Writer()
+        assert writer.value(value) == "..."
+        assert writer.by_hand == [repr(value)]
+        assert Writer(is_program=False).value(value) == repr(value), "a person reads that"
+
+
+def test_keywords_that_are_no_names() -> None:
+    """They are passed in a dictionary."""
+    step = Mutation(Two, "add", (Two.Left,), (), {"class": 1, "a b": 2, "good": 3})
+    assert Writer().mutation(step) == "add(Two.Left, **{'class': 1}, **{'a b': 2}, good=3)"
+
+
+class CallingRules(MachineRules):
+    schema = Two
+    faults = ()
+
+    @rule()
+    def looks(self) -> None:
+        self.call(lambda: None)
+
+
+class FailingRules(MachineRules):
+    schema = Two
+    faults = ()
+
+    @rule()
+    def fails(self) -> None:
+        self.call(lambda: 1 // 0)
+
+
+def test_program_of_rules_that_call_functions() -> None:
+    """A comment stands in their place, and the heading says that there are some."""
+    with made(CallingRules) as rules:
+        rules.looks()
+    assert (
+        "        # here a rule of yours has made rules.call(CallingRules.looks.<locals>.<lambda>)" in rules._program()
+    )
+    assert "        assert rules.machine\n" in rules._program(), "a comment alone would be no program"
+    run_program(rules._program(), CallingRules)
+    error = found(FailingRules)
+    assert error.__notes__[0].startswith("The same as a program, but for what its comments say, to be pasted into a te")
+    assert "        # here a rule of yours has made rules.call(FailingRules.fails" in program_of(error)
+
+
+def test_the_handlers_of_the_present_machine() -> None:
+    """Invariants find them in `bound`; those of the next machine are others."""
+
+    class TwoRules(MachineRules):
+        schema = Two
+        handlers = (Stubborn, Leaving)
+
+    with made(TwoRules) as rules:
+        first = rules.bound
+        assert [type(one) for one in first] == [Stubborn, Leaving]
+        rules.close()
+        rules.reopen()
+        assert [type(one) for one in rules.bound] == [Stubborn, Leaving]
+        assert rules.bound[0] is not first[0]
 
 
 def test_program_of_a_module(tmp_path: Path) -> None:
@@ -641,6 +828,31 @@ def test_what_does_not_end_by_itself_is_ended(monkeypatch: pytest.MonkeyPatch) -
     assert not trio.lowlevel.in_trio_run()
 
 
+def test_what_has_hung_once_is_given_fewer_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find the shortest way there takes hundreds of lives; what is shown at last is given as many as ever."""
+    monkeypatch.setattr(_driving, "TURNS", 2_000)
+    taken: list[int] = []
+    turned = _driving.Guest._turned
+
+    def counted(self: _driving.Guest, turns: int, is_enough: Callable[[], bool]) -> bool:
+        taken.append(turns)
+        return turned(self, turns, is_enough)
+
+    monkeypatch.setattr(_driving.Guest, "_turned", counted)
+
+    class StubbornRules(MachineRules):
+        schema = Two
+        handlers = (Stubborn,)
+        faults = ()
+
+    error = found(StubbornRules)
+    assert "hung: 2,000 turns of all tasks did not suffice" in str(error)
+    assert {2_000, 500} < set(taken)
+    assert not StubbornRules._patience.has_hung, "the next search begins anew"
+    program = program_of(error)
+    assert [line.strip() for line in program.splitlines() if "rules." in line][:1] == ["rules.add(Two.Left)"]
+
+
 def test_threads_are_waited_for() -> None:
     """A step is over when they are."""
 
@@ -718,10 +930,10 @@ def test_machine_that_does_not_open() -> None:
 
     class BadRules(MachineRules):
         schema = Gate
-        options = {"queue_limit": 0}
+        options = {"snapshot": {"trsm": 0}}
 
     for _ in range(2):
-        with pytest.raises(ValueError, match="queue_limit"):
+        with pytest.raises(SnapshotError):
             BadRules()
 
 

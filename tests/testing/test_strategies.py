@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument, NoSuchExample
 
 import trsm
-from trsm import Engine, ErrorState, HandlerError, Schema, State, Transition, UnknownState
+from trsm import Engine, ErrorState, HandlerError, MutationError, Schema, State, Transition, UnknownState
 from trsm.testing import Mutation, Reached, machines, mutations, schemas
 
 FIND = settings(max_examples=1000, derandomize=True, database=None, phases=(Phase.generate, Phase.shrink))
@@ -53,6 +53,99 @@ class Handlers:
     @Gate.Log.on_enter
     def log(self, t: Transition) -> None:
         self.logged += 1
+
+
+# ---- Values of wrong types ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: schemas(auto=1), TypeError, r"schemas\(auto=1\): write True or False"),
+        (lambda: schemas(min_states="1"), ValueError, r"schemas\(min_states='1', max_states=8\): write whole numbers"),
+        (lambda: schemas(name="a b"), TypeError, r"schemas\(name='a b'\): write the name of a class, such as 'Random'"),
+        (lambda: schemas(name=3), TypeError, r"schemas\(name=3\): write the name of a class"),
+        (lambda: mutations(Gate, max_called="x"), ValueError, r"mutations\(…, max_called='x'\): write a whole number"),
+        (lambda: mutations(Gate, kinds=3), ValueError, r"mutations\(…, kinds=3\): write some of 'add', "),
+        (lambda: mutations(Gate, arguments=3), TypeError, r"arguments=3\): write \{state: a strategy for calls of it"),
+        (
+            lambda: mutations(Gate, arguments={Gate.Unlocked: 3}),
+            TypeError,
+            r"3 is no strategy: write \{Gate\.Unlocked: st\.builds\(Gate\.Unlocked, …\)\}",
+        ),
+        (
+            lambda: mutations(Gate, arguments={"Unlocked": st.just(Gate.Unlocked)}),
+            MutationError,
+            r"mutations\(…, arguments=…\): 'Unlocked' is a name, and a state is due",
+        ),
+        (
+            lambda: mutations(Gate, arguments={State(): st.just(Gate.Unlocked)}),
+            UnknownState,
+            r"mutations\(…, arguments=…\): .* is not a state of Gate",
+        ),
+        (
+            lambda: mutations(Gate, arguments={Gate.ErrJam: st.just(Gate.ErrJam)}),
+            ValueError,
+            r"ErrJam is an error state, which exceptions activate and no mutation calls",
+        ),
+        (lambda: mutations(Gate, keywords={}), TypeError, r"keywords=\{\}\): pass a strategy for dictionaries"),
+        (lambda: machines(Gate, steps=3), TypeError, r"machines\(…, steps=3\): pass a strategy for mutations, such as"),
+        (
+            lambda: machines(Gate, min_mutations=3, max_mutations=2),
+            ValueError,
+            r"machines\(…, min_mutations=3, max_mutations=2\): write whole numbers from 0 on, the smaller one first",
+        ),
+        (
+            lambda: Mutation(Gate, "add", (Gate.Log,), (), {}).apply(3),
+            TypeError,
+            r"add\(Gate\.Log\)\.apply\(3\): pass a machine or an engine",
+        ),
+        (
+            lambda: find(mutations(Gate, keywords=st.just(3)), lambda step: True),
+            InvalidArgument,
+            r"keywords=…\): the strategy has drawn 3: let it draw dictionaries",
+        ),
+        (
+            lambda: find(mutations(Gate, keywords=st.just({3: 4})), lambda step: True),
+            InvalidArgument,
+            r"keywords=…\): the strategy has drawn \{3: 4\}",
+        ),
+        (
+            lambda: find(mutations(Gate, arguments={Gate.Log: st.just(3)}), lambda step: Gate.Log in step.states),
+            InvalidArgument,
+            r"arguments=…\): the strategy for Log has drawn 3, which is no call of it: write \{Gate\.Log: st\.builds",
+        ),
+        (
+            lambda: find(mutations(Gate, arguments={Gate.Log: st.just(Gate.Locked)}), lambda step: False),
+            InvalidArgument,
+            r"the strategy for Log has drawn .*Locked.*, which is no call of it",
+        ),
+        (
+            lambda: find(machines(Gate, steps=st.just(3), min_mutations=1), lambda reached: True),
+            InvalidArgument,
+            r"machines\(…, steps=…\): the strategy has drawn 3: let it draw Mutation values",
+        ),
+    ],
+)
+def test_values_of_wrong_types(call: Callable[[], object], error: type[Exception], words: str) -> None:
+    """Where they are passed, or where a strategy has drawn them; what was called is named, and what to write."""
+    with pytest.raises(error, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("condition", "shortest"),
+    [
+        (lambda step: Gate.Log in step.states, "add(Gate.Log)"),
+        (lambda step: {Gate.Log, Gate.Locked} <= set(step.states), "add(Gate.Locked, Gate.Log)"),
+        (lambda step: step.kind == "remove" and Gate.ErrJam in step.states, "remove(Gate.ErrJam)"),
+        (lambda step: step.kind == "set", "set(Gate.Locked)"),
+    ],
+)
+def test_mutations_shrink(condition: Callable[[Mutation], bool], shortest: str) -> None:
+    """To what the condition needs, and nothing besides."""
+    found = find(mutations(Gate), condition, settings=FIND)
+    assert sorted(re.findall(r"[\w.]+", repr(found))) == sorted(re.findall(r"[\w.]+", shortest))
 
 
 # ---- Schemas --------------------------------------------------------------------------------------------------------
@@ -175,7 +268,7 @@ def test_what_is_called() -> None:
     steps = mutations(Gate, max_called=2)
     for unwanted in (
         lambda step: len(step.states) > 2 or len(step.dropped) > 2,
-        lambda step: step.kind != "remove" and ("Err" in repr(step.states)),
+        lambda step: step.kind != "remove" and Gate.ErrJam in step.states,
         lambda step: set(step.states) & set(step.dropped),
     ):
         with pytest.raises(NoSuchExample):

@@ -29,16 +29,39 @@ T = TypeVar("T")
 
 TURNS = 20_000
 """How many turns a step may take; each is one step of every task that is due."""
+FEWER_TURNS = 500
+"""How many it may take at least once a step has hung, while Hypothesis looks for a shorter way to that."""
 LAST_TURNS = 200
 """How many turns what is left is given to end."""
 JUMPS = 1_000
 """How many deadlines one step may let pass one by one; after these, time passes at once."""
 
 
+class Patience:
+    """How many turns a step may take: once one has hung, no more than a few times what others have taken to end."""
+
+    def __init__(self) -> None:
+        self.has_hung = False
+        self._most = 0
+        """How many turns the longest step has taken that came to its end."""
+
+    @property
+    def turns(self) -> int:
+        """How many turns the next step may take."""
+        return min(TURNS, max(FEWER_TURNS, 5 * self._most)) if self.has_hung else TURNS
+
+    def note(self, turns: int) -> None:
+        """Note how many a step has taken that came to its end."""
+        self._most = max(self._most, turns)
+
+
 class Guest:
     """A trio run that goes on only while somebody waits for `ask`."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self.is_stuck = False
+        """Whether something that was asked for did not end."""
         self.clock = MockClock()
         self._turns: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._asked: Callable[[], Awaitable[object]] | None = None
@@ -72,10 +95,12 @@ class Guest:
           AssertionError: that took too many turns.
         """
         self._asked, self._answer = function, None
-        if not self._turned(TURNS, lambda: self._answer is not None) and not self.has_ended:
+        most = self._patience.turns
+        if not self._turned(most, lambda: self._answer is not None) and not self.has_ended:
+            self._patience.has_hung = self.is_stuck = True
             self._asking.cancel()
             self._turned(LAST_TURNS, lambda: self._answer is not None)
-            raise AssertionError(f"hung: {TURNS:,} turns of all tasks did not suffice; tasks never come to rest")
+            raise AssertionError(f"hung: {most:,} turns of all tasks did not suffice; tasks never come to rest")
         answer = cast("outcome.Outcome[T] | None", self._answer)
         if answer is None or (isinstance(answer, outcome.Error) and isinstance(answer.error, trio.Cancelled)):
             self._turned(LAST_TURNS, lambda: False)
@@ -95,8 +120,9 @@ class Guest:
 
     def _turned(self, turns: int, is_enough: Callable[[], bool]) -> bool:
         """Take turns until it is enough, and return whether it came to that; trio may end before."""
-        for _ in range(turns):
+        for number in range(turns):
             if self.has_ended or is_enough():
+                self._patience.note(number)
                 break
             self._turns.get()()
         return is_enough()
@@ -131,6 +157,8 @@ class Life:
     """A machine from its opening to its end, the laws that are checked on the way, and the trio that it lives in."""
 
     machine: Machine
+    handlers: tuple[object, ...]
+    """What is bound to it."""
 
     def __init__(
         self,
@@ -138,6 +166,7 @@ class Life:
         make_handlers: Callable[[], list[object]],
         options: Mapping[str, Any],
         *,
+        patience: Patience,
         expected: tuple[type[BaseException], ...] = (),
         seed: int = 0,
     ) -> None:
@@ -150,7 +179,10 @@ class Life:
         self._expected = expected
         self._make_handlers = make_handlers
         self._options = options
+        self._patience = patience
         self._left: list[BaseException] = []
+        self._is_told = False
+        """Whether something did not hold, so that nothing else is worth saying."""
         self._is_over = True
         self._scope = trio.CancelScope()
         self._task: trio.lowlevel.Task | None = None
@@ -170,14 +202,14 @@ class Life:
 
     def _started(self) -> Guest:
         with tracing(self.laws, self.armed):
-            return Guest()  # its tasks have this context
+            return Guest(self._patience)  # its tasks have this context
 
     def open(self) -> None:
         """Open the machine, again if it has ended."""
-        assert self._is_over  # there is one at a time
         self.laws.forget()
         self.armed.disarm()
         handlers = self._make_handlers()
+        self.handlers = tuple(handlers)
 
         async def begin() -> None:
             opened: list[outcome.Outcome[Machine]] = []
@@ -272,6 +304,7 @@ class Life:
                 return
             ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
             if ahead == math.inf:
+                self._is_told = True
                 raise AssertionError(
                     f"hung: {self.machine!r} closes, and does not come to its end, however much time passes:\n"
                     f"{self.machine.describe()}"
@@ -291,12 +324,13 @@ class Life:
         if self._is_over:
             broken += left_over(self.laws.machines)
         if broken:
+            self._is_told = True
             raise AssertionError("\n".join(broken)) from next(iter(self._left), None)
 
     def end(self) -> None:
-        """Close the machine, check once more, and end trio."""
+        """Close the machine, check once more unless something was wrong before, and end trio."""
         try:
-            if not self._is_over:
+            if not (self._is_over or self._is_told or self._guest.is_stuck):
                 self.close()
         finally:
             if not self._guest.has_ended:

@@ -44,3 +44,16 @@ def checked_error(where: str, make: Callable[[], BaseException]) -> BaseExceptio
             "arguments that returns an exception"
         )
     return error
+
+
+def checked_kinds(where: str, expected: object) -> tuple[type[BaseException], ...]:
+    """Return classes of exceptions in a tuple, if they are such; `where` is how they were passed.
+
+    Raises:
+      TypeError: they are not.
+    """
+    kinds = cast("tuple[object, ...]", expected) if isinstance(expected, tuple) else (expected,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"{where}: {kind!r} is no class of exceptions: pass one, or several in a tuple")
+    return cast("tuple[type[BaseException], ...]", kinds)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import dataclasses
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import keyword
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
 from typing import Literal, Protocol, cast
 
 import attrs
@@ -40,7 +44,13 @@ class Mutation:
     """Free keywords."""
 
     def apply(self, machine: Engine) -> Result:
-        """Make it on a machine or engine, and return what became of it. Raises as the method that it is."""
+        """Make it on a machine or engine, and return what became of it.
+
+        Raises:
+          TypeError: it is neither; otherwise as the method that it is.
+        """
+        if not isinstance(cast("object", machine), Engine):
+            raise TypeError(f"{self!r}.apply({machine!r}): pass a machine or an engine")
         if self.kind == "mutate":
             mutate = cast("Callable[..., Result]", machine.mutate)
             return mutate(add=self.states, remove=self.dropped, **self.keywords)
@@ -48,90 +58,147 @@ class Mutation:
         return method(*self.states, **self.keywords)
 
     def __repr__(self) -> str:
-        states = [self._written(one) for one in self.states]
-        keywords = [f"{name}={_value(value)}" for name, value in self.keywords.items()]
-        if self.kind == "mutate":
-            dropped = [self._written(one) for one in self.dropped]
-            states = [f"add=[{', '.join(states)}]", f"remove=[{', '.join(dropped)}]"]
-        return f"{self.kind}({', '.join([*states, *keywords])})"
+        return Writer(is_program=False).mutation(self)
 
     def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
         """Show it so in what Hypothesis prints, too."""
         printer.text(repr(self))
 
-    def _written(self, one: AnyState | Call[object]) -> str:
-        if not isinstance(one, Call):
-            return f"{self.schema.__name__}.{one.name}"
-        return f"{self.schema.__name__}.{one.state.name}({', '.join(_arguments(one.args))})"
+
+PLAIN = {int, str, bool, bytes, type(None)}
+"""Types whose every value has a repr that makes it again."""
 
 
-def _arguments(instance: object) -> list[str]:
-    """Return how an instance of an args class is made, as far as that can be seen."""
-    if instance is None:
-        return []
-    names: list[tuple[str, str]]
-    kind: type = type(instance)
-    if attrs.has(kind):
-        names = [(one.name, one.alias or one.name) for one in attrs.fields(kind) if one.init]
-    elif dataclasses.is_dataclass(instance):
-        names = [(one.name, one.name) for one in dataclasses.fields(instance) if one.init]
-    else:
-        return [f"*{instance!r}"] if isinstance(instance, tuple) else [_value(instance)]
-    return [f"{alias}={_value(getattr(instance, name))}" for name, alias in names]
+@attrs.define
+class Writer:
+    """Writes values as a program makes them, and keeps what that program has to import, and what nobody can write."""
+
+    is_program: bool = True
+    """Whether what cannot be written becomes ``...``; else it is shown as its repr does, for a person."""
+    imports: set[str] = attrs.field(factory=set[str])
+    by_hand: list[str] = attrs.field(factory=list[str])
+    """The reprs of what could not be written, since somebody last took them."""
+
+    def mutation(self, mutation: Mutation) -> str:
+        """Write the method call that makes a mutation."""
+        schema = mutation.schema.__name__
+        states, dropped = (
+            [f"{schema}.{one.name}" if isinstance(one, State) else self._call(schema, one) for one in some]
+            for some in (mutation.states, mutation.dropped)
+        )
+        if mutation.kind == "mutate":
+            states = [f"add=[{', '.join(states)}]", f"remove=[{', '.join(dropped)}]"]
+        return f"{mutation.kind}({', '.join([*states, *self._named(mutation.keywords.items())])})"
+
+    def _call(self, schema: str, call: Call[object]) -> str:
+        return f"{schema}.{call.state.name}({', '.join(self._arguments(call.args))})"
+
+    def _arguments(self, instance: object) -> list[str]:
+        """Write what an instance of an args class is made of, as far as that can be seen."""
+        if instance is None:
+            return []
+        fields = _fields(instance)
+        if fields is not None:
+            return self._named(fields)
+        if isinstance(instance, tuple):
+            return [f"*{self.value(tuple(cast('tuple[object, ...]', instance)))}"]
+        return [self.value(instance)]
+
+    def _named(self, values: Iterable[tuple[str, object]]) -> list[str]:
+        return [
+            f"{name}={self.value(value)}"
+            if name.isidentifier() and not keyword.iskeyword(name)
+            else f"**{{{name!r}: {self.value(value)}}}"
+            for name, value in values
+        ]
+
+    def value(self, value: object) -> str:
+        """Write an expression that makes a value: by what it is made of if that is known, else what its repr says."""
+        kind = type(value)
+        if kind in (list, tuple, set, frozenset, dict):
+            return self._collection(value)
+        fields = None if isinstance(value, type) else _fields(value)
+        if isinstance(value, (type, FunctionType)):
+            written = self._name(value)
+        elif isinstance(value, enum.Enum):
+            written = self._member(value)
+        elif fields is not None:
+            name = self._name(kind)
+            written = None if name is None else f"{name}({', '.join(self._named(fields))})"
+        else:
+            written = repr(value) if kind in PLAIN or self._is_known(value) else None
+        return self._unknown(value) if written is None else written
+
+    def _unknown(self, value: object) -> str:
+        if not self.is_program:
+            return repr(value)
+        self.by_hand.append(repr(value))
+        return "..."
+
+    def _collection(self, value: object) -> str:
+        if isinstance(value, dict):
+            pairs = cast("dict[object, object]", value).items()
+            return f"{{{', '.join(f'{self.value(key)}: {self.value(one)}' for key, one in pairs)}}}"
+        written = [self.value(one) for one in cast("Iterable[object]", value)]
+        if isinstance(value, list):
+            return f"[{', '.join(written)}]"
+        if isinstance(value, tuple):
+            return f"({', '.join(written)}{',' if len(written) == 1 else ''})"
+        inside = f"{{{', '.join(sorted(written))}}}" if written else ""
+        return inside if inside and isinstance(value, set) else f"{type(value).__name__}({inside})"
+
+    def _member(self, member: enum.Enum) -> str | None:
+        kind = self._name(type(member))
+        name = cast("str | None", member.name)  # None for several flags in one
+        if kind is None:
+            return None
+        return f"{kind}.{name}" if name in type(member).__members__ else f"{kind}({self.value(member.value)})"
+
+    def _name(self, thing: type | FunctionType) -> str | None:
+        """Write the name of a class or function, if it can be imported."""
+        outermost = thing.__qualname__.partition(".")[0]
+        found: object = sys.modules.get(thing.__module__)
+        for name in thing.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is not thing:
+            return None
+        package = thing.__module__.partition(".")[0]
+        is_lifted = getattr(sys.modules[package], outermost, None) is getattr(sys.modules[thing.__module__], outermost)
+        home = package if is_lifted else thing.__module__
+        if home not in ("builtins", "__main__"):
+            self.imports.add(f"from {home} import {outermost}")
+        return thing.__qualname__
+
+    def _is_known(self, value: object) -> bool:
+        """Return whether the repr of a value is a program, of nothing but known names; note what they take."""
+        try:
+            tree = ast.parse(repr(value), mode="eval")
+        except SyntaxError:
+            return False
+        prefixes = {node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        return all(self._is_importable(type(value), node.id, node in prefixes) for node in names)
+
+    def _is_importable(self, kind: type, name: str, is_prefix: bool) -> bool:
+        if is_prefix and name in sys.modules:  # asked first: datetime is a module, and a class in it
+            self.imports.add(f"import {name}")
+        elif name == kind.__qualname__.partition(".")[0]:
+            return self._name(kind) is not None
+        elif name in ("inf", "nan"):
+            self.imports.add("from math import inf, nan")
+        else:
+            return hasattr(builtins, name)
+        return True
 
 
-def _value(value: object) -> str:
-    """Return a value as a program has it: what its repr says, but for members of enums, which it cannot make."""
-    if isinstance(value, enum.Enum):
-        kind, name = type(value), cast("str | None", value.name)  # None for several flags in one
-        return f"{kind.__qualname__}.{name}" if name in kind.__members__ else f"{kind.__qualname__}({value.value!r})"
-    if type(value) is list:
-        return f"[{', '.join(map(_value, cast('list[object]', value)))}]"
-    if type(value) is tuple:
-        return f"({''.join(f'{_value(one)}, ' for one in cast('tuple[object, ...]', value)).removesuffix(' ')})"
-    if type(value) is dict:
-        pairs = cast("dict[object, object]", value).items()
-        return f"{{{', '.join(f'{_value(key)}: {_value(one)}' for key, one in pairs)}}}"
-    if not isinstance(value, type) and (attrs.has(type(value)) or dataclasses.is_dataclass(value)):
-        return f"{type(value).__qualname__}({', '.join(_arguments(value))})"
-    return repr(value)
-
-
-def imports(lines: Iterable[str], steps: Iterable[Mutation]) -> list[str]:
-    """Return what a program of these lines imports for the values that are written in them, sorted."""
-    try:
-        tree = ast.parse("\n".join(lines))
-    except SyntaxError:
-        return []  # some value does not show how it is made
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    prefixes = {
-        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    }
-    found: set[str] = set()
-    for step in steps:
-        values = (*(one.args for one in step.states if isinstance(one, Call)), *step.keywords.values())
-        for kind in {type(part) for value in values for part in _parts(value)}:
-            package, outermost = kind.__module__.partition(".")[0], kind.__qualname__.partition(".")[0]
-            if package in prefixes:
-                found.add(f"import {package}")
-            elif outermost in names and package not in ("builtins", "__main__") and "<locals>" not in kind.__qualname__:
-                found.add(f"from {kind.__module__} import {outermost}")
-    return sorted(found)
-
-
-def _parts(value: object) -> Iterator[object]:
-    """Iterate over a value, and all that its repr may show."""
-    yield value
+def _fields(value: object) -> list[tuple[str, object]] | None:
+    """Return the arguments that make a value, by name, if its class tells them."""
     kind: type = type(value)
-    inside: Iterable[object] = ()
-    if isinstance(value, dict):
-        pairs = cast("dict[object, object]", value)
-        inside = (*pairs, *pairs.values())
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        inside = cast("Iterable[object]", value)
-    elif attrs.has(kind):
-        inside = [getattr(value, one.name) for one in attrs.fields(kind)]
-    elif dataclasses.is_dataclass(value):
-        inside = [getattr(value, one.name) for one in dataclasses.fields(value)]
-    for one in inside:
-        yield from _parts(one)
+    if attrs.has(kind):
+        return [(one.alias or one.name, getattr(value, one.name)) for one in attrs.fields(kind) if one.init]
+    if dataclasses.is_dataclass(value):
+        return [(one.name, getattr(value, one.name)) for one in dataclasses.fields(value) if one.init]
+    names: tuple[str, ...] = getattr(kind, "_fields", ())
+    if isinstance(value, tuple) and names:  # a named one
+        return list(zip(names, cast("tuple[object, ...]", value), strict=True))
+    return None

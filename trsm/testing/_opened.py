@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 import textwrap
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import trio
 
@@ -72,6 +73,32 @@ def _caller() -> str:
 _NO_CALLERS = {"trsm", "contextlib"}
 
 
+class _Opening:
+    """A machine that opens when this is awaited."""
+
+    def __init__(self, opening: Coroutine[object, object, Machine]) -> None:
+        self._opening = opening
+
+    def __await__(self) -> Generator[object, object, Machine]:
+        return cast("Generator[object, object, Machine]", self._opening.__await__())
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self._opening.close()
+        raise AttributeError(
+            f"machine(…) is awaited, and gives the machine, which may have a {name}: write door = await machine(Door), "
+            f"and door.{name}",
+            name=name,
+            obj=self,
+        )
+
+    async def __aenter__(self) -> NoReturn:
+        self._opening.close()
+        raise TypeError("write door = await machine(Door), not async with: it lives as long as the test")
+
+    async def __aexit__(self, *of: object) -> None:
+        raise AssertionError("__aenter__ raises")  # pragma: no cover - Python looks for it before it calls __aenter__
+
+
 class OpenMachine:
     """What the fixture `machine` gives: call it, and await it, to open a machine that lives as long as the test."""
 
@@ -80,7 +107,7 @@ class OpenMachine:
         self._watch = watch
         self._machines: list[Machine] = []
 
-    async def __call__(
+    def __call__(
         self,
         schema: type[Schema],
         *handlers: object,
@@ -88,13 +115,14 @@ class OpenMachine:
         parent: Machine | None = None,
         tracers: Iterable[Tracer] = (),
         tags: str | Iterable[str] = (),
+        log_args: Iterable[str] = (),
         queue_limit: int = 1000,
         drain_limit: int = 10_000,
         handler_budget: float = 0.1,
         cleanup_timeout: float = 30.0,
         snapshot: Mapping[str, object] | None = None,
-    ) -> Machine:
-        """Open a machine; it closes when the test is over, the last one opened first.
+    ) -> Awaitable[Machine]:
+        """Open a machine, when it is awaited; it closes when the test is over, the last one opened first.
 
         An error that nothing handles leaves the machine's block, as ever: it cancels the test, and is what the test
         fails with. A test that expects one opens its machine with `open_machine`, in ``pytest.raises``.
@@ -103,26 +131,30 @@ class OpenMachine:
 
         Args: as for `open_machine`.
 
-        Raises: as `open_machine`.
+        Raises: as `open_machine`, at the call or at the await.
         """
-        opening = open_machine(
+        block = open_machine(
             schema,
             *handlers,
             id=id,
             parent=parent,
             tracers=tracers,
             tags=tags,
+            log_args=log_args,
             queue_limit=queue_limit,
             drain_limit=drain_limit,
             handler_budget=handler_budget,
             cleanup_timeout=cleanup_timeout,
             snapshot=snapshot,
         )
+        return _Opening(self._open(block))
+
+    async def _open(self, block: AbstractAsyncContextManager[Machine]) -> Machine:
         refused: list[Exception] = []
 
         async def hold(task_status: trio.TaskStatus[Machine | None]) -> None:
             try:
-                opened = await opening.__aenter__()
+                opened = await block.__aenter__()
             except Exception as error:
                 refused.append(error)  # it is the caller's, and not the nursery's
                 task_status.started(None)
@@ -131,7 +163,7 @@ class OpenMachine:
             try:
                 await trio.sleep_forever()
             except BaseException as error:
-                if not await opening.__aexit__(type(error), error, error.__traceback__):
+                if not await block.__aexit__(type(error), error, error.__traceback__):
                     raise
 
         opened = cast("Machine | None", await self._nursery.start(hold))

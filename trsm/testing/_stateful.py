@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
+from hypothesis import currently_in_test_context
 from hypothesis import strategies as st
+from hypothesis.control import current_build_context
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from trsm import Call, Engine, Machine, Result, Schema
-from trsm.testing._driving import Life
-from trsm.testing._faults import Fault, checked_error
+from trsm import Call, Engine, Machine, Result, Schema, open_machine
+from trsm.testing._driving import Life, Patience
+from trsm.testing._faults import Fault, checked_error, checked_kinds
 from trsm.testing._made import checked_schema, made_handlers
-from trsm.testing._mutations import AnyState, Mutation, imports
-from trsm.testing._strategies import mutations
+from trsm.testing._mutations import KINDS, AnyState, Mutation, Writer
+from trsm.testing._strategies import checked_mutations
 
 T = TypeVar("T")
 
@@ -32,7 +36,11 @@ class MachineRules(RuleBasedStateMachine):
       nothing;
     * no exception left the machine's block but those that were raised on purpose;
     * a machine that closed came to its end, and holds nothing any more;
-    * your own ``@invariant()`` methods hold; they find the machine in ``self.machine``, which is closed at times.
+    * your own ``@invariant()`` methods hold; they find the machine in ``self.machine``, which is closed at times, and
+      its handlers in ``self.bound``.
+
+    Error states are reached if ``faults`` has what they catch: ``faults = (OSError,)``. A handler or task that loops
+    without a checkpoint cannot be ended by anybody, and hangs the test.
 
     What fails comes with a program to paste into a test. It makes an instance by hand and calls the methods below,
     which then check your invariants too. Rules of your own call them as well, and so are part of that program.
@@ -50,7 +58,8 @@ class MachineRules(RuleBasedStateMachine):
       options: more keywords for `open_machine`. Default: none.
 
     Raises:
-      TypeError: when the class is made: ``schema`` is none, or handlers need arguments.
+      TypeError, ValueError: when the class is made: ``schema`` is none, handlers need arguments, or another attribute
+        is not what it has to be.
       HandlerError, UnknownState: handlers do not fit the schema.
       InvalidArgument: no strategy is known for the arguments of a state.
 
@@ -75,13 +84,14 @@ class MachineRules(RuleBasedStateMachine):
     options: ClassVar[Mapping[str, Any]] = {}
     expected: ClassVar[tuple[type[BaseException], ...]] = ()
     seconds: ClassVar[tuple[float, ...]] = (1, 2, 5, 10, 0.001, 0.1, 60, 3600)
+    _patience: ClassVar[Patience]
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        cls._patience = Patience()
         written = f"class {cls.__name__}(MachineRules)"
         checked_schema(getattr(cls, "schema", None), f"{written}: schema")
-        if not isinstance(cls.handlers, tuple):
-            raise TypeError(f"{written}: handlers = {cls.handlers!r}: write a tuple, such as (DoorHandlers,)")
+        _check(cls, written)
         Engine(cls.schema, *cls._made_handlers())  # says what does not fit, where the class stands
         for name, made in _rules(cls).items():
             setattr(cls, name, made)
@@ -93,11 +103,22 @@ class MachineRules(RuleBasedStateMachine):
             )
         super().__init__()
         self._steps: list[str] = []
-        self._mutations: list[Mutation] = []
+        self._writer = Writer()
         self._is_by_hand = True
         """Whether nobody but the steps themselves checks the user's invariants."""
         with self._told():
-            self._life = Life(self.schema, self._made_handlers, self.options, expected=self.expected)
+            self._life = Life(
+                self.schema, self._made_handlers, self.options, patience=self._own_patience(), expected=self.expected
+            )
+
+    @classmethod
+    def _own_patience(cls) -> Patience:
+        """Return one that wears out while Hypothesis searches; what it shows at last, and users, have all of it."""
+        if currently_in_test_context():
+            if not current_build_context().is_final:
+                return cls._patience
+            cls._patience = Patience()  # the next search begins anew
+        return Patience()
 
     @classmethod
     def _made_handlers(cls) -> list[object]:
@@ -107,6 +128,11 @@ class MachineRules(RuleBasedStateMachine):
     def machine(self) -> Machine:
         """The machine, the latest if there were several. It is closed after `cancel` and `close`, until `reopen`."""
         return self._life.machine
+
+    @property
+    def bound(self) -> tuple[object, ...]:
+        """The handlers of the machine, in the order of ``handlers``; those of the next one are others."""
+        return self._life.handlers
 
     @property
     def is_over(self) -> bool:
@@ -154,8 +180,10 @@ class MachineRules(RuleBasedStateMachine):
     def call(self, function: Callable[[], T]) -> T:
         """Call a sync function inside of trio, then let tasks run until all are blocked; return its value.
 
-        It is no part of the program of a failure, which could not say what it does. Raises as `add`.
+        In the program of a failure a comment stands in its place: nobody could write what it does. Raises as `add`.
         """
+        name = getattr(function, "__qualname__", repr(function))
+        self._steps.append(f"# here a rule of yours has made rules.call({name})")
         with self._told():
             value = self._life.call(function)
             self._look()
@@ -172,14 +200,24 @@ class MachineRules(RuleBasedStateMachine):
           TypeError: `error` makes something that cannot be raised.
         """
         which = next((number for number, one in enumerate(self.faults) if one is error), None)
-        name = type(self).__name__
-        written = getattr(error, "__name__", repr(error)) if which is None else f"{name}.faults[{which}]"
+        if not isinstance(after, int) or isinstance(after, bool) or after < 0:
+            raise ValueError(f"fail({after!r}, …): write how many calls to let pass, a whole number, 0 or more")
+        if not callable(error):
+            raise TypeError(f"fail({after}, {error!r}): pass an exception class, or lambda: {error!r}")
+        made = checked_error(f"fail({after}, {error!r})", error)
+        written = self._writer.value(error) if which is None else f"{type(self).__name__}.faults[{which}]"
         with self._step(f"fail({after}, {written})"):
-            self._life.armed.arm(after, checked_error(f"{name}.faults", error))
+            self._life.armed.arm(after, made)
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, from deadline to deadline, tasks running at each. Raises as `add`."""
-        with self._step(f"sleep({seconds!r})"):
+        """Let time pass, from deadline to deadline, tasks running at each.
+
+        Raises:
+          ValueError: `seconds` is negative, endless or no number; else as `add`.
+        """
+        if not _is_duration(seconds):
+            raise ValueError(f"sleep({seconds!r}): write a number of seconds, 0 or more")
+        with self._step(f"sleep({self._writer.value(seconds)})"):
             self._life.sleep(seconds)
 
     def cancel(self) -> None:
@@ -193,13 +231,20 @@ class MachineRules(RuleBasedStateMachine):
             self._life.close()
 
     def reopen(self) -> None:
-        """Open the machine again that has ended, with new handlers."""
+        """Open the machine again that has ended, with new handlers.
+
+        Raises:
+          RuntimeError: it has not ended.
+        """
+        if not self.is_over:
+            raise RuntimeError(
+                "reopen(): the machine is open, and there is one at a time: close() or cancel() it first"
+            )
         with self._step("reopen()"):
             self._life.open()
 
     def _mutate(self, mutation: Mutation, wait: bool) -> Result:
-        self._mutations.append(mutation)
-        written = repr(mutation)
+        written = self._writer.mutation(mutation)
         if not wait:
             written = f"{written[:-1]}, wait=False)"
         with self._step(written):
@@ -208,6 +253,8 @@ class MachineRules(RuleBasedStateMachine):
     @contextmanager
     def _step(self, written: str) -> Generator[None]:
         """Note a step, and let its failure tell how it came about."""
+        self._steps += [f"# in the next line, write by hand for ...: {one}" for one in self._writer.by_hand]
+        self._writer.by_hand.clear()
         self._steps.append(f"rules.{written}")
         with self._told():
             yield
@@ -227,8 +274,8 @@ class MachineRules(RuleBasedStateMachine):
         cls, schema = type(self), self.schema.__name__
         is_local = "<locals>" in cls.__qualname__ or cls.__module__ == "__main__"
         name = cls.__name__ if is_local else cls.__qualname__
-        numbers = any(word in step for step in self._steps for word in ("inf", "nan"))
-        needed = [*(["from math import inf, nan"] if numbers else []), *imports(self._steps, self._mutations)]
+        needed = sorted(self._writer.imports)
+        is_empty = all(step.startswith("#") for step in self._steps)
         lines = [
             *([*needed, ""] if needed else []),
             f"# where {name} is defined:"
@@ -240,7 +287,7 @@ class MachineRules(RuleBasedStateMachine):
             f"    rules = {name}()",
             *([f"    {schema} = {name}.schema"] if any(f"{schema}." in step for step in self._steps) else []),
             "    try:",
-            *(f"        {step}" for step in self._steps or ["assert rules.machine"]),
+            *(f"        {step}" for step in [*self._steps, *(["assert rules.machine"] if is_empty else [])]),
             "    finally:",
             "        rules.teardown()",
         ]
@@ -253,7 +300,8 @@ class MachineRules(RuleBasedStateMachine):
             yield
         except Exception as error:
             if not self._is_by_hand and not any(note.startswith(NOTE) for note in getattr(error, "__notes__", ())):
-                error.add_note(f"{NOTE}, to be pasted into a test:\n{self._program()}")
+                but = ", but for what its comments say" if any(step.startswith("#") for step in self._steps) else ""
+                error.add_note(f"{NOTE}{but}, to be pasted into a test:\n{self._program()}")
             raise
 
     def check_invariants(self, *args: Any, **kwargs: Any) -> None:
@@ -269,6 +317,44 @@ class MachineRules(RuleBasedStateMachine):
 
 
 NOTE = "The same as a program"
+_ATTRIBUTES = ("schema", "handlers", "arguments", "keywords", "faults", "options", "expected", "seconds")
+
+
+def _is_duration(seconds: object) -> bool:
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < math.inf
+
+
+def _check(cls: type[MachineRules], written: str) -> None:
+    """Refuse attributes that are not what they have to be, where the class stands."""
+    for name, example in (
+        ("handlers", "(DoorHandlers,)"),
+        ("faults", "(OSError,)"),
+        ("expected", "(OSError,)"),
+        ("seconds", "(1, 60)"),
+    ):
+        value: object = getattr(cls, name)
+        if not isinstance(value, tuple):
+            raise TypeError(f"{written}: {name} = {value!r}: write a tuple, such as {example}")
+    for fault in cls.faults:
+        where = f"{written}: faults = (… {fault!r} …)"
+        if not callable(fault):
+            raise TypeError(f"{where}: each time another exception is raised: write its class, or lambda: {fault!r}")
+        checked_error(where, fault)
+    checked_kinds(f"{written}: expected = {cls.expected!r}", cls.expected)
+    for seconds in cls.seconds:
+        if not _is_duration(seconds):
+            raise ValueError(f"{written}: seconds = (… {seconds!r} …): write numbers of seconds, 0 or more")
+    if not isinstance(cast("object", cls.options), Mapping):
+        raise TypeError(f"{written}: options = {cls.options!r}: write a dictionary of keywords for open_machine")
+    try:
+        open_machine(cls.schema, **cls.options)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{written}: options = {dict(cls.options)!r}: {error}") from None
+    for name, value in vars(cls).items():
+        # A slip of the pen, and nobody would read it; but an attribute of yours may well have such a name.
+        meant = [] if name in _ATTRIBUTES else difflib.get_close_matches(name, _ATTRIBUTES, 1, 0.8)
+        if meant and type(value) is type(getattr(MachineRules, meant[0], None)):
+            raise TypeError(f"{written}: {name} = {value!r}: nobody reads that: write {meant[0]} = …")
 
 
 def _rules(cls: type[MachineRules]) -> dict[str, object]:
@@ -277,8 +363,9 @@ def _rules(cls: type[MachineRules]) -> dict[str, object]:
     def is_open(rules: MachineRules) -> bool:
         return not rules.is_over
 
-    steps = mutations(cls.schema, arguments=cls.arguments, keywords=cls.keywords)
-    adds = mutations(cls.schema, kinds=("add",), arguments=cls.arguments, keywords=cls.keywords)
+    written = f"class {cls.__name__}(MachineRules): {{}} = {{}}"
+    steps = checked_mutations(cls.schema, written, KINDS, cls.arguments, cls.keywords)
+    adds = checked_mutations(cls.schema, written, ("add",), cls.arguments, cls.keywords)
 
     # Hypothesis draws a rule, each as often as any other. With a single one for mutations a machine would see two of
     # them before its end, and never come to what takes five.

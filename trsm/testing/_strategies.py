@@ -11,9 +11,10 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument, ResolutionFailed
 
-from trsm import Call, Engine, ErrorState, Machine, Schema, open_machine
+from trsm import Call, Engine, ErrorState, Machine, Schema, State, open_machine
 from trsm.testing._made import checked_schema, made_handlers
 from trsm.testing._mutations import KINDS, AnyState, Mutation, MutationKind, Printer
+from trsm.testing._naming import told_of
 
 # ---- Schemas --------------------------------------------------------------------------------------------------------
 
@@ -43,20 +44,30 @@ def schemas(
 
     Raises:
       ValueError: there are to be no states, or more than 26, or fewer at most than at least.
+      TypeError: a flag is neither true nor false; a name is no text.
 
     Example::
 
         @given(trsm.testing.schemas(max_states=4))
         def test_any_schema(schema: type[trsm.Schema]) -> None: ...
     """
-    if not 1 <= min_states <= max_states <= len(NAMES):
+    if not (_is_number(min_states) and _is_number(max_states) and 1 <= min_states <= max_states <= len(NAMES)):
         raise ValueError(
-            f"schemas(min_states={min_states}, max_states={max_states}): write whole numbers from 1 to {len(NAMES)}, "
-            "the smaller one first"
+            f"schemas(min_states={min_states!r}, max_states={max_states!r}): write whole numbers from 1 to "
+            f"{len(NAMES)}, the smaller one first"
         )
+    for flag, wanted in (("auto", auto), ("multi", multi), ("latch", latch), ("error_states", error_states)):
+        if not isinstance(cast("object", wanted), bool):
+            raise TypeError(f"schemas({flag}={wanted!r}): write True or False")
+    if not isinstance(cast("object", name), str) or not name.isidentifier():
+        raise TypeError(f"schemas(name={name!r}): write the name of a class, such as 'Random'")
     flags = [flag for flag, wanted in (("auto", auto), ("multi", multi), ("latch", latch)) if wanted]
     data = _plain_schemas(name, min_states, max_states, flags, error_states)
     return st.builds(Schema.from_dict, data)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @st.composite
@@ -137,10 +148,12 @@ def mutations(
       max_called: how many states are called, or dropped, at most.
 
     Raises:
-      TypeError: ``schema`` is none.
-      ValueError: ``kinds`` are none, or ``max_called`` is no positive number; no state is left that may be called.
-      UnknownState: ``arguments`` are for a state that the schema does not have.
-      InvalidArgument: no strategy is known for the arguments of a state.
+      TypeError: ``schema`` is none; ``arguments`` or ``keywords`` are no strategies.
+      ValueError: ``kinds`` are none, or ``max_called`` is no positive number; no state is left that may be called;
+        ``arguments`` are for an error state.
+      UnknownState, MutationError: ``arguments`` are for a state that the schema does not have, or for something else.
+      InvalidArgument: no strategy is known for the arguments of a state; later, when a strategy of yours has drawn
+        something else than calls of its state, or than keywords.
 
     Example::
 
@@ -150,32 +163,101 @@ def mutations(
             for step in steps:
                 step.apply(door)
     """
+    return checked_mutations(schema, "mutations(…, {}={})", kinds, arguments, keywords, max_called)
+
+
+def checked_mutations(
+    schema: type[Schema],
+    written: str,
+    kinds: tuple[MutationKind, ...],
+    arguments: object,
+    keywords: object,
+    max_called: int = 3,
+) -> st.SearchStrategy[Mutation]:
+    """Return what `mutations` does; `written` says with ``{}={}`` how the user has written an argument."""
     checked_schema(schema, f"mutations({schema!r})")
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds or isinstance(kinds, str):
-        raise ValueError(f"mutations(…, kinds={kinds!r}): write some of {', '.join(map(repr, KINDS))}, in a tuple")
-    if isinstance(max_called, bool) or max_called < 1:
-        raise ValueError(f"mutations(…, max_called={max_called!r}): write a whole number, 1 or more")
-    given: dict[str, st.SearchStrategy[Call[object]]] = {}
-    for state, its_calls in (arguments or {}).items():
-        schema.relations_of(state)  # says if the schema does not have it
-        given[state.name] = its_calls
+    if not kinds or not isinstance(cast("object", kinds), (tuple, list)) or any(kind not in KINDS for kind in kinds):
+        raise ValueError(
+            f"{written.format('kinds', repr(kinds))}: write some of {', '.join(map(repr, KINDS))}, in a tuple"
+        )
+    if not _is_number(max_called) or max_called < 1:
+        raise ValueError(f"{written.format('max_called', repr(max_called))}: write a whole number, 1 or more")
     every = list(schema)
     plain = [state for state in every if not isinstance(state, ErrorState) and state.name != "Error"]
     if not plain:
         raise ValueError(f"mutations({schema.__name__}): it has no states but errors, which are not called")
-    called = st.lists(st.sampled_from(plain), min_size=1, max_size=max_called, unique=True)
-    dropped = st.lists(st.sampled_from(every), min_size=1, max_size=max_called, unique=True)
+    given = _checked_arguments(schema, plain, arguments, written)
+    if keywords is not None and not isinstance(keywords, st.SearchStrategy):
+        raise TypeError(
+            f"{written.format('keywords', repr(keywords))}: pass a strategy for dictionaries of free keywords, such as "
+            f"st.fixed_dictionaries({{'why': st.text()}})"
+        )
     calls = {state: _calls(schema, state, given.get(state.name)) for state in plain}
-    return _mutations(schema, kinds, called, dropped, calls, st.just({}) if keywords is None else keywords)
+    # Each state is drawn with what it is called with, so that Hypothesis can leave out one or the other.
+    called = st.lists(
+        st.sampled_from(plain).flatmap(lambda state: st.tuples(st.just(state), calls[state])),
+        min_size=1,
+        max_size=max_called,
+        unique_by=lambda one: one[0],
+    ).map(dict)
+    dropped = st.lists(st.sampled_from(every), min_size=1, max_size=max_called).map(
+        lambda some: list(dict.fromkeys(some))
+    )
+    return _mutations(
+        schema, kinds, called, dropped, _checked_keywords(cast("st.SearchStrategy[object] | None", keywords), written)
+    )
+
+
+def _checked_arguments(
+    schema: type[Schema], plain: list[AnyState], arguments: object, written: str
+) -> dict[str, st.SearchStrategy[AnyState | Call[object]]]:
+    """Return state name -> what the user wants it called with."""
+    if arguments is None:
+        return {}
+    shown = written.format("arguments", repr(arguments))
+    if not isinstance(arguments, Mapping):
+        raise TypeError(f"{shown}: write {{state: a strategy for calls of it}}")
+    given: dict[str, st.SearchStrategy[AnyState | Call[object]]] = {}
+    for state, its_calls in cast("Mapping[AnyState, object]", arguments).items():
+        with told_of(written.format("arguments", "…"), "relations_of"):
+            schema.relations_of(state)
+        if state.name not in {one.name for one in plain}:
+            raise ValueError(f"{shown}: {state} is an error state, which exceptions activate and no mutation calls")
+        called = state.qualified_name
+        if not isinstance(its_calls, st.SearchStrategy):
+            raise TypeError(f"{shown}: {its_calls!r} is no strategy: write {{{called}: st.builds({called}, …)}}")
+
+        def checked(call: object, state: AnyState = state, called: str = called) -> AnyState | Call[object]:
+            of: object = cast("Call[object]", call).state if isinstance(call, Call) else call
+            if isinstance(of, State) and cast("AnyState", of).name == state.name:
+                return cast("AnyState | Call[object]", call)
+            raise InvalidArgument(
+                f"{written.format('arguments', '…')}: the strategy for {state} has drawn {call!r}, which is no call of "
+                f"it: write {{{called}: st.builds({called}, …)}}"
+            )
+
+        given[state.name] = cast("st.SearchStrategy[object]", its_calls).map(checked)
+    return given
+
+
+def _checked_keywords(keywords: st.SearchStrategy[object] | None, written: str) -> st.SearchStrategy[dict[str, object]]:
+    def checked(drawn: object) -> dict[str, object]:
+        if isinstance(drawn, Mapping) and all(isinstance(name, str) for name in cast("Mapping[object, object]", drawn)):
+            return dict(cast("Mapping[str, object]", drawn))
+        raise InvalidArgument(
+            f"{written.format('keywords', '…')}: the strategy has drawn {drawn!r}: let it draw dictionaries of free "
+            "keywords, whose keys are texts"
+        )
+
+    return st.just({}) if keywords is None else keywords.map(checked)
 
 
 def _calls(
-    schema: type[Schema], state: AnyState, given: st.SearchStrategy[Call[object]] | None
+    schema: type[Schema], state: AnyState, given: st.SearchStrategy[AnyState | Call[object]] | None
 ) -> st.SearchStrategy[AnyState | Call[object]]:
     """Return a strategy for what a mutation calls to call a state."""
     if given is not None:
-        return cast("st.SearchStrategy[AnyState | Call[object]]", given)
+        return given
     if state.args is None:
         return st.just(state)
     written = f"mutations({schema.__name__})"
@@ -203,17 +285,16 @@ def _mutations(
     draw: st.DrawFn,
     schema: type[Schema],
     kinds: tuple[MutationKind, ...],
-    called: st.SearchStrategy[list[AnyState]],
+    called: st.SearchStrategy[dict[AnyState, AnyState | Call[object]]],
     dropped: st.SearchStrategy[list[AnyState]],
-    calls: dict[AnyState, st.SearchStrategy[AnyState | Call[object]]],
-    keywords: st.SearchStrategy[Mapping[str, object]],
+    keywords: st.SearchStrategy[dict[str, object]],
 ) -> Mutation:
     kind = draw(st.sampled_from(kinds))
     if kind == "remove":
-        return Mutation(schema, kind, tuple(draw(dropped)), (), dict(draw(keywords)))
-    states = draw(called)
-    gone = [state for state in draw(dropped) if state not in states] if kind == "mutate" else []
-    return Mutation(schema, kind, tuple(draw(calls[state]) for state in states), tuple(gone), dict(draw(keywords)))
+        return Mutation(schema, kind, tuple(draw(dropped)), (), draw(keywords))
+    calls = draw(called)
+    gone = [state for state in draw(dropped) if state not in calls] if kind == "mutate" else []
+    return Mutation(schema, kind, tuple(calls.values()), tuple(gone), draw(keywords))
 
 
 # ---- Machines -------------------------------------------------------------------------------------------------------
@@ -289,7 +370,8 @@ def machines(
       steps: the mutations. Default: ``mutations(schema)``.
 
     Raises:
-      TypeError: ``schema`` is none; a class or function needs arguments.
+      TypeError: ``schema`` is none; a class or function needs arguments; ``steps`` are no strategy.
+      ValueError: numbers of mutations are none, or fewer at most than at least.
       HandlerError, UnknownState: handlers do not fit the schema.
 
     Example::
@@ -301,11 +383,25 @@ def machines(
     """
     checked_schema(schema, f"machines({schema!r})")
     Engine(schema, *made_handlers(schema, handlers, f"machines({schema.__name__}, …)"))
+    if not (_is_number(min_mutations) and _is_number(max_mutations) and 0 <= min_mutations <= max_mutations):
+        raise ValueError(
+            f"machines(…, min_mutations={min_mutations!r}, max_mutations={max_mutations!r}): write whole numbers from "
+            "0 on, the smaller one first"
+        )
+    if steps is not None and not isinstance(cast("object", steps), st.SearchStrategy):
+        raise TypeError(
+            f"machines(…, steps={steps!r}): pass a strategy for mutations, such as mutations({schema.__name__}, …)"
+        )
+    step = mutations(schema) if steps is None else steps.map(_checked_step)
     return st.builds(
         Reached,
         st.just(schema),
         st.just(handlers),
-        st.lists(mutations(schema) if steps is None else steps, min_size=min_mutations, max_size=max_mutations).map(
-            tuple
-        ),
+        st.lists(step, min_size=min_mutations, max_size=max_mutations).map(tuple),
     )
+
+
+def _checked_step(step: object) -> Mutation:
+    if not isinstance(step, Mutation):
+        raise InvalidArgument(f"machines(…, steps=…): the strategy has drawn {step!r}: let it draw Mutation values")
+    return step

@@ -22,7 +22,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trsm import Machine, MachineClosed, Observed, Saboteur, Transition, tracing
-from trsm.testing._faults import Fault, Hung, checked_error, leaves
+from trsm.testing._faults import Fault, Hung, checked_error, checked_kinds, leaves
 from trsm.testing._laws import Laws
 from trsm.testing._resting import descendants, outside
 from trsm.testing._seeding import abort, fail_step, is_told, repeatable
@@ -494,7 +494,7 @@ def _sweep(
     _check(name, scenario, after)
     if point is not None and (not isinstance(point, int) or isinstance(point, bool) or point < 0):
         raise ValueError(f"{name}(…, point={point!r}): write the number of a point, a whole number, 0 or more")
-    kinds = _checked_kinds(name, expected)
+    kinds = checked_kinds(f"{name}(…, expected={expected!r})", expected)
     points = most = 0
     for seed in _checked_seeds(name, seeds):
         quiet = _tried(scenario, disturbance, -1, seed, QUIET_BOUND, kinds, after)
@@ -598,16 +598,6 @@ def _checked_seeds(name: str, seeds: object) -> tuple[int, ...]:
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise TypeError(f"{name}(…, seeds=…): {seed!r} is no whole number")
     return cast("tuple[int, ...]", several)
-
-
-def _checked_kinds(name: str, expected: object) -> tuple[type[BaseException], ...]:
-    kinds = cast("tuple[object, ...]", expected) if isinstance(expected, tuple) else (expected,)
-    for kind in kinds:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TypeError(
-                f"{name}(…, expected={expected!r}): {kind!r} is no class of exceptions: pass one, or several in a tuple"
-            )
-    return cast("tuple[type[BaseException], ...]", kinds)
 
 
 def _check(name: str, scenario: object, after: object) -> None:

@@ -45,7 +45,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 @pytest.fixture
-async def machine(request: pytest.FixtureRequest) -> AsyncGenerator[OpenMachine]:
+def _in_trio(request: pytest.FixtureRequest) -> None:
+    """Refuse a test that pytest-trio does not run, before it fails in words of its own, and the tests that follow."""
+    if request.node.get_closest_marker("trio") is None:
+        name = request.node.name
+        pytest.fail(
+            f"{name}(machine): the fixture opens machines in trio, and this test does not run there: write async def "
+            f"{name}(machine), with trio_mode = true in pytest's configuration or @pytest.mark.trio above it; in a "
+            "test that is not async, use trsm.Engine(…)",
+            pytrace=False,
+        )
+
+
+@pytest.fixture
+async def machine(request: pytest.FixtureRequest, _in_trio: None) -> AsyncGenerator[OpenMachine]:
     """Open machines that live as long as the test: ``door = await machine(Door, Handlers())``."""
     watch = request.node.stash[_watch_of]
     try:
