@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVa
 import attrs
 import pytest
 
-from trsm import Call, Engine, MutationError, Schema, State
+from trsm import Call, Engine, MutationError, Schema, State, Transition
 from trsm._core._arguments import Arguments, fits
 
 Id = NewType("Id", int)
@@ -209,3 +209,17 @@ def test_what_to_write_where_arguments_are_missing(args: Callable[..., object], 
     with pytest.raises(MutationError) as caught:
         Engine(X).add(X["A"])
     assert str(caught.value) == f"add(A): A needs {written}"
+
+
+def test_arguments_of_a_mutation_of_several_states() -> None:
+    """Each state that mutate() adds is called with its own."""
+    seen: list[object] = []
+
+    class Handlers:
+        @Web.Moving.on_enter
+        def note(self, t: Transition) -> None:
+            seen.extend((t.args_of(Web.Fetching), t.args_of(Web.Moving)))
+
+    engine = Engine(Web, Handlers())
+    assert engine.mutate(add=[Web.Fetching("https://…"), Web.Moving((1, 2))], remove=[Web.Text])
+    assert seen == [Fetch("https://…"), Move((1, 2))]

@@ -1244,3 +1244,15 @@ def test_an_error_says_which_handler_raised_it() -> None:
     assert first is not None and second is not None and third is None
     assert (first.kind, first.called, first.tick, first.parent) == ("add", ("A",), 1, None)
     assert second.called == ("B",) and second.handler.endswith("failing")
+
+
+def test_error_is_added_by_hand_while_there_is_one() -> None:
+    """What machine.error is stays, though the tick of Error has moved, until Error leaves."""
+    error = ValueError("first")
+    engine = Engine(Plain, fails(Plain.A.on_enter, error), handled())
+    engine.add(Plain.A)
+    assert engine.error is error
+    for tick in (3, 5, 7):  # from the second time on as a mutation that is known already
+        assert engine.add(Plain.Error) and engine.tick(Plain.Error) == tick
+        assert engine.error is error
+    assert engine.remove(Plain.Error) and engine.error is None
