@@ -647,6 +647,13 @@ def test_values_that_cannot_be_written() -> None:
     class Here:
         value: int
 
+    class Tall:
+        def __repr__(self) -> str:
+            return "<Tall,\n  in two lines>"
+
+    writer = Writer()
+    writer.value(Tall())
+    assert writer.by_hand == ["<Tall, in two lines>"], "a comment is one line"
     for value in (Local.ONE, Lying(), Here(1), lambda: 3, object(), Local):
         writer = Writer()
         assert writer.value(value) == "..."

@@ -77,7 +77,7 @@ class Writer:
     """Whether what cannot be written becomes ``...``; else it is shown as its repr does, for a person."""
     imports: set[str] = attrs.field(factory=set[str])
     by_hand: list[str] = attrs.field(factory=list[str])
-    """The reprs of what could not be written, since somebody last took them."""
+    """The reprs of what could not be written, each in one line, since somebody last took them."""
 
     def mutation(self, mutation: Mutation) -> str:
         """Write the method call that makes a mutation."""
@@ -132,7 +132,7 @@ class Writer:
     def _unknown(self, value: object) -> str:
         if not self.is_program:
             return repr(value)
-        self.by_hand.append(repr(value))
+        self.by_hand.append(" ".join(repr(value).split()))
         return "..."
 
     def _collection(self, value: object) -> str:

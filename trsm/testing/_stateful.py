@@ -39,8 +39,12 @@ class MachineRules(RuleBasedStateMachine):
     * your own ``@invariant()`` methods hold; they find the machine in ``self.machine``, which is closed at times, and
       its handlers in ``self.bound``.
 
-    Error states are reached if ``faults`` has what they catch: ``faults = (OSError,)``. A handler or task that loops
-    without a checkpoint cannot be ended by anybody, and hangs the test.
+    Exceptions bring error states, and nothing else does. A schema with ``ErrorState(catches=OSError)`` gets there with
+    ``faults = (OSError,)``, or by what its handlers raise; a `Fault` is caught by none, and closes the machine.
+
+    A step that never comes to rest is given up after many turns of all tasks, and told as *hung*. A loop without any
+    checkpoint lets nobody else run, these rules included: only Ctrl-C, or a limit such as that of pytest-timeout,
+    ends it.
 
     What fails comes with a program to paste into a test. It makes an instance by hand and calls the methods below,
     which then check your invariants too. Rules of your own call them as well, and so are part of that program.
@@ -131,7 +135,15 @@ class MachineRules(RuleBasedStateMachine):
 
     @property
     def bound(self) -> tuple[object, ...]:
-        """The handlers of the machine, in the order of ``handlers``; those of the next one are others."""
+        """What is bound to the machine: what was made for it of ``handlers``, in their order, anew by each `reopen`.
+
+        Example::
+
+            @invariant()
+            def never_in_debt(self) -> None:
+                (account,) = self.bound
+                assert account.money >= 0
+        """
         return self._life.handlers
 
     @property
