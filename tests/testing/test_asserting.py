@@ -117,6 +117,8 @@ def test_what_is_no_machine_and_what_are_no_ticks() -> None:
     for function in (assert_active, assert_inactive):
         with pytest.raises(MutationError, match=f"^{function.__name__}: 'Open' is a name, and a state is due"):
             function(opened(), "Open")  # type: ignore[arg-type]
+        with pytest.raises(MutationError, match=rf"^{function.__name__}\(\) names no state: write at least one"):
+            function(opened())
     with pytest.raises(MutationError, match=r"^assert_ticks: 'Open' is a name, and a state is due"):
         assert_ticks(opened(), {"Open": 1})  # type: ignore[dict-item]
     with pytest.raises(UnknownState):

@@ -145,6 +145,16 @@ def test_a_machine_that_is_not_awaited(pytester: pytest.Pytester) -> None:
 async def test_it(machine):
     with pytest.raises(AttributeError, match=r"awaited, .*: write door = await machine\(Door\), and door.add"):
         machine(Door).add(Door.Open)
+    written = r"<machine\(…\) without await: write door = await machine\(Door\)>"
+    with pytest.raises(TypeError, match=written + " has no states"):
+        Door.Open in machine(Door)
+    door = machine(Door)
+    with pytest.raises(TypeError, match=rf"assert_active\({written}, …\): pass a machine"):
+        assert_active(door, Door.Open)
+    await door
+    with pytest.raises(TypeError, match=r"write door = await machine\(Door\), not with: it lives as long as"):
+        with machine(Door):
+            pass
     with pytest.raises(TypeError, match=r"write door = await machine\(Door\), not async with: it lives as long as"):
         async with machine(Door):
             pass

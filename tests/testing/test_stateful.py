@@ -381,6 +381,8 @@ def test_numbers_that_make_no_sense() -> None:
         ({"arguments": 3}, TypeError, r"arguments = 3: write \{state: a strategy for calls of it\}"),
         ({"keywords": {}}, TypeError, r"keywords = \{\}: pass a strategy for dictionaries"),
         ({"handler": (Leaving,)}, TypeError, r"handler = .*: nobody reads that: write handlers = …"),
+        ({"handler": Leaving}, TypeError, r"handler = .*: nobody reads that: write handlers = …"),
+        ({"fault": OSError}, TypeError, r"fault = .*: nobody reads that: write faults = …"),
         ({"fault": (OSError,)}, TypeError, r"fault = .*: nobody reads that: write faults = …"),
         ({"option": {"id": "x"}}, TypeError, r"option = .*: nobody reads that: write options = …"),
     ],
@@ -563,6 +565,22 @@ def test_program_with_values_of_other_modules() -> None:
     assert "note=Note(at=datetime.datetime(2026, 1, 2, 0, 0), colours=(Colour.RED,)), price=" in program
     assert "one=(1,))" in program
     run_program(program, WrittenRules)
+
+
+def test_program_with_a_value_that_is_shown_in_lines() -> None:
+    """Its comment is one line, and the program runs."""
+
+    class Long:
+        def __repr__(self) -> str:
+            return "<long,\n    and longer>"
+
+    class TwoRules(MachineRules):
+        schema = Two
+
+    with made(TwoRules) as rules:
+        rules.add(Two.Left, thing=Long())
+    assert "        # in the next line, write by hand for ...: <long, and longer>\n" in rules._program()
+    run_program(rules._program(), TwoRules)
 
 
 def test_program_with_a_value_that_does_not_show_how_it_is_made() -> None:

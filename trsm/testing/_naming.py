@@ -14,4 +14,4 @@ def told_of(function: str, inside: str) -> Generator[None]:
     try:
         yield
     except (MutationError, UnknownState) as error:
-        raise type(error)(f"{function}: {str(error).removeprefix(f'{inside}: ')}") from None
+        raise type(error)(f"{function}{str(error).removeprefix(inside)}") from None  # "add: …", or "add() …"

@@ -82,6 +82,20 @@ class _Opening:
     def __await__(self) -> Generator[object, object, Machine]:
         return cast("Generator[object, object, Machine]", self._opening.__await__())
 
+    def __repr__(self) -> str:
+        return "<machine(…) without await: write door = await machine(Door)>"
+
+    def __contains__(self, state: object) -> NoReturn:
+        self._opening.close()
+        raise TypeError(f"{self!r} has no states")
+
+    def __enter__(self) -> NoReturn:
+        self._opening.close()
+        raise TypeError("write door = await machine(Door), not with: it lives as long as the test")
+
+    def __exit__(self, *of: object) -> None:
+        raise AssertionError("__enter__ raises")  # pragma: no cover - Python looks for it before it calls __enter__
+
     def __getattr__(self, name: str) -> NoReturn:
         self._opening.close()
         raise AttributeError(

@@ -365,7 +365,7 @@ def _check(cls: type[MachineRules], written: str) -> None:
     for name, value in vars(cls).items():
         # A slip of the pen, and nobody would read it; but an attribute of yours may well have such a name.
         meant = [] if name in _ATTRIBUTES else difflib.get_close_matches(name, _ATTRIBUTES, 1, 0.8)
-        if meant and type(value) is type(getattr(MachineRules, meant[0], None)):
+        if meant and (isinstance(value, type) or type(value) is type(getattr(MachineRules, meant[0], None))):
             raise TypeError(f"{written}: {name} = {value!r}: nobody reads that: write {meant[0]} = …")
 
 
