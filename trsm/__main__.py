@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 import trsm
 from trsm import Schema
@@ -256,9 +256,22 @@ class _Line:
 # ---- The command ----------------------------------------------------------------------------------------------------
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+class _Parser(argparse.ArgumentParser):
+    """Tells bad usage as data too, if data was asked for."""
+
+    is_json = False
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and exit."""
+        if self.is_json:
+            with contextlib.suppress(Unusable):  # nobody reads it
+                _write(_json({"target": None, "error": message, "exit_code": UNUSABLE}))
+        super().error(message)
+
+
+def _parsers() -> tuple[_Parser, _Parser]:
     """Return the parser of the whole command line, and that of ``check``."""
-    parser = argparse.ArgumentParser(prog="python -m trsm", description="Tools for schemas of trsm.")
+    parser = _Parser(prog="python -m trsm", description="Tools for schemas of trsm.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     checking = commands.add_parser(
         "check",
@@ -295,6 +308,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return what stands on the command line; of what ``check`` does not know, its own usage is told."""
     parser, checking = _parsers()
+    parser.is_json = checking.is_json = "--json" in (sys.argv if arguments is None else arguments)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         checking.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -443,7 +443,7 @@ class Asking(Condition[T_co]):
 
 
 class OfClosing(Waiter[None]):
-    """A waiter for the closing of a machine, which it does not keep alive. It looks at no transition."""
+    """A waiter for the closing of a machine. It looks at no transition."""
 
     __slots__ = ()
 
@@ -524,10 +524,12 @@ class Subscriptions:
     writing to it, or that table might be dropped in between (a subscription is hashed and compared in C).
     """
 
-    __slots__ = ("subject", "tables", "thread")
+    __slots__ = ("subject", "tables", "thread", "version")
 
     def __init__(self, subject: Subject) -> None:
         self.tables: dict[int, dict[Subscription, None]] = {}
+        self.version = 0
+        """How many tables have come and gone."""
         self.thread = get_ident()
         self.subject = subject
 
@@ -539,16 +541,20 @@ class Subscriptions:
         subscription = Subscription(observer, _gone)
         subscription.table = self
         subscription.key = key
+        table = {subscription: None}  # made first: from here on nobody else runs
         if key in self.tables:
             self.tables[key][subscription] = None
             return subscription
-        self.tables[key] = {subscription: None}
+        self.tables[key] = table
+        self.version += 1
+        subject = self.subject
         if key >= 0:
-            subject = self.subject
             subject._looked_at |= 1 << key
             subject._watched |= 1 << key
-        else:
-            self.look_anew()
+        elif key == ANY:
+            subject._looked_at = subject._watched = -1
+        elif key == QUEUE:
+            subject._is_settling_watched = True
         return subscription
 
     def drop(self, subscription: Subscription) -> None:
@@ -561,19 +567,27 @@ class Subscriptions:
             return
         if not table:
             del self.tables[key]
-            if key < 0:
+            self.version += 1
+            subject = self.subject
+            if key == ANY:
                 self.look_anew()
-            elif ANY not in self.tables:
-                subject = self.subject
+            elif key == QUEUE:
+                subject._is_settling_watched = False
+            elif key >= 0 and subject._looked_at >= 0:
                 subject._looked_at ^= 1 << key
                 subject._watched = subject._held | subject._looked_at
 
     def look_anew(self) -> None:
-        """Tell the machine what is looked at."""
-        keys, subject = list(self.tables), self.subject
-        subject._looked_at = -1 if ANY in keys else union(1 << key for key in keys if key >= 0)
-        subject._watched = subject._held | subject._looked_at
-        subject._is_settling_watched = QUEUE in keys
+        """Tell the machine which states are looked at, all at once."""
+        subject = self.subject
+        subject._looked_at = subject._watched = -1  # nobody is missed who comes meanwhile
+        while ANY not in self.tables:
+            version = self.version
+            looked_at = union(1 << key for key in list(self.tables) if key >= 0)
+            if version == self.version:
+                subject._looked_at = looked_at
+                subject._watched = subject._held | looked_at
+                break
 
     def renumber(self, places: Sequence[int]) -> None:
         """Give every state's table its new number. One whose observer goes meanwhile is swept by `of`."""

@@ -122,3 +122,18 @@ def test_the_ticks_before_a_page_stay_as_they_were() -> None:
         assert engine.tick(Lamps.Red) == 3
         assert engine.last_transition.before[Lamps.Red] == 2
         assert engine.last_transition.after[Lamps.Red] == 3
+
+
+def test_the_ticks_at_close_are_worked_out_without_the_machine() -> None:
+    """Any thread may read them, also first: what the machine counts on with is left as it is."""
+    engine = Engine(Lamps)
+    for _ in range(3):
+        engine.add(Lamps.Green)
+        engine.remove(Lamps.Green)
+    engine.close()
+    counted = engine._counted
+    at_close = engine.ticks_at_close
+    assert at_close is not None and at_close[Lamps.Green] == 6
+    assert engine._counted == counted < 7
+    assert engine.ticks_at_close is at_close
+    assert engine.ticks == at_close

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
@@ -19,7 +19,8 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 import trsm
 from trsm import ErrorState, Machine, MachineClosed, MutationError, ReadOnly, Schema, State, Transition, UnknownState
 from trsm import Waiter as WaiterClass
-from trsm._waiters import ANY, WOKEN, Condition, Subscriptions
+from trsm._core._bits import union
+from trsm._waiters import ANY, CLOSED, PIPES, QUEUE, WOKEN, Condition, Subscriptions
 
 
 @attrs.frozen
@@ -1678,3 +1679,59 @@ async def test_what_tasks_are_woken_with() -> None:
     assert (next(running), WOKEN.send(running), WOKEN.send(running)) == ("first", "second", "third")
     assert (await anext(going), await WOKEN.asend(going)) == ("first", "second")
     await going.aclose()
+
+
+async def test_a_waiter_that_comes_while_it_is_worked_out_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may make one at any call; it is asked like any other, and those that went are forgotten."""
+    async with trsm.open_machine(Net) as machine:
+        going = [machine.when(Net.Down)]
+        made: list[trsm.Waiter[Transition]] = []
+
+        def disturbed(masks: Iterable[int]) -> int:
+            found = union(masks)
+            going.clear()
+            if not made:
+                made.append(machine.when(Net.Up))
+            return found
+
+        monkeypatch.setattr("trsm._waiters.union", disturbed)
+        watch = machine.watch()
+        assert machine._looked_at == -1
+        del watch
+        assert machine._looked_at == machine._watched == 1 << list(Net).index(Net.Up)
+        machine.add(Net.Up)
+        assert made[0].done
+
+
+async def test_a_watch_that_comes_while_it_is_worked_out_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then everything is."""
+    async with trsm.open_machine(Net) as machine:
+        watches: list[object] = []
+
+        def disturbed(masks: Iterable[int]) -> int:
+            watches.append(machine.watch())
+            return union(masks)
+
+        monkeypatch.setattr("trsm._waiters.union", disturbed)
+        watch = machine.watch()
+        del watch
+        assert len(watches) == 1
+        assert machine._looked_at == machine._watched == -1
+
+
+def test_who_waits_for_the_end_or_the_queue_looks_at_no_state() -> None:
+    """The machine is told of those who wait for its queue, and works out nothing."""
+    machine = Subject()
+    table = Subscriptions(machine)
+    one, two, three = unobservant(), unobservant(), unobservant()
+    of_state = table.add(three, 3)
+    for key, is_watched in ((CLOSED, False), (QUEUE, True), (PIPES, False)):
+        first, second = table.add(one, key), table.add(two, key)
+        assert machine._is_settling_watched is is_watched
+        first.drop()
+        assert machine._is_settling_watched is is_watched
+        second.drop()
+        assert machine._is_settling_watched is False
+        assert (machine._looked_at, machine._watched) == (0b1000, 0b1010)
+    of_state.drop()
+    assert machine._looked_at == 0

@@ -44,7 +44,6 @@ def test_what_is_true_passes() -> None:
     assert_active(door, Door.Open, Door.Unlocked)
     assert_inactive(door, Door.Closed, Door.Bell)
     assert_ticks(door, {Door.Open: 1, Door.Closed: 0})
-    assert_ticks(door, {})
     assert door.ticks == before
 
 
@@ -114,6 +113,8 @@ def test_what_is_no_machine_and_what_are_no_ticks() -> None:
     for tick in (1.0, True, None):
         with pytest.raises(TypeError, match=r"assert_ticks\(…, \{Open: .*\}\): a tick is a whole number"):
             assert_ticks(opened(), {Door.Open: tick})
+    with pytest.raises(ValueError, match=r"assert_ticks\(…, \{\}\) asserts nothing: name a state, and the tick"):
+        assert_ticks(opened(), {})
     for function in (assert_active, assert_inactive):
         with pytest.raises(MutationError, match=f"^{function.__name__}: 'Open' is a name, and a state is due"):
             function(opened(), "Open")  # type: ignore[arg-type]

@@ -319,7 +319,14 @@ def test_bad_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)
     assert caught.value.code == 2
-    assert "usage: python -m trsm" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "usage: python -m trsm" in err
+    assert not out
+    with pytest.raises(SystemExit):
+        command.main([*arguments, "--json"])
+    out = capsys.readouterr().out
+    assert json.loads(out).keys() == {"target", "error", "exit_code"}
+    assert json.loads(out)["exit_code"] == 2
 
 
 def test_help_says_what_exit_codes_mean_and_what_is_found(capsys: pytest.CaptureFixture[str]) -> None:

@@ -446,3 +446,13 @@ def test_handler_made_by_what_shows_no_signature() -> None:
     with pytest.raises(HandlerError):
         machines(Gate, dict)
     assert trsm.testing.machines is machines
+
+
+def test_schemas_with_error_states_have_something_to_call() -> None:
+    """At least one state is none, so that mutations can be drawn for each of them."""
+    with pytest.raises(NoSuchExample):
+        find(
+            schemas(error_states=True, max_states=3),
+            lambda schema: all(isinstance(state, ErrorState) or state.name == "Error" for state in schema),
+            settings=FIND,
+        )

@@ -545,6 +545,26 @@ def test_call_that_breaks_a_scenario() -> None:
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
+def test_the_cause_of_a_failure_is_what_is_told() -> None:
+    """And not the exception that was brought, if that has left too."""
+
+    class Loading:
+        @Job.Loading.on_enter
+        def enter(self, t: Transition) -> None: ...
+
+    async def scenario() -> None:
+        async with trsm.open_machine(Job, Loading()) as machine:
+            try:
+                machine.add(Job.Loading)
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled:
+                raise LookupError("it is gone") from None
+
+    with pytest.raises(SweepFailure, match=r"broke: LookupError\('it is gone'\) left it") as caught:
+        raise_sweep(scenario)
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
 # ---- To run it again ------------------------------------------------------------------------------------------------
 
 

@@ -177,9 +177,11 @@ class Engine(Runner):
     @property
     def ticks_at_close(self) -> Ticks | None:
         """The ticks when closing began, before the last mutation deactivated what was active; None before that."""
-        if self._ticks_at_close is None and self._closing:  # nothing was active, and nothing has moved
-            self._ticks_at_close = Ticks(self._definition, tuple(self._ticks))
-        return self._ticks_at_close
+        at_close = self._ticks_at_close
+        if isinstance(at_close, tuple):
+            journal, place = at_close
+            at_close = self._ticks_at_close = Ticks(journal.definition, journal.at(place))
+        return at_close
 
     @property
     def active_states(self) -> tuple[State[..., object], ...]:

@@ -186,7 +186,8 @@ class Runner:
         """States of whose transitions it wants to hear when they have ended, for somebody waits; -1 for all."""
         self._watched = 0
         """Both together."""
-        self._ticks_at_close: Ticks | None = None
+        self._ticks_at_close: Ticks | Entry | None = None
+        """Worked out when somebody reads it, if nothing was active: then from what no thread changes any more."""
         self._journal: Journal | None = None
         """The page that is written on now; None before the first transition."""
         self._last: Transition | Entry | None = None
@@ -204,7 +205,7 @@ class Runner:
         """Its name in messages."""
         id = self._id
         if not isinstance(id, str):
-            id = self._id = f"{self._schema.__name__}-{id}"
+            id = self._id = f"{self._definition.name}-{id}"
         return id
 
     @property
@@ -1064,6 +1065,9 @@ class Runner:
         self._calls = {}  # mutations are canceled from now on
         if self._active:
             self._ticks_at_close = Ticks(self._definition, tuple(self._ticks))
+        else:  # they will not move
+            journal = self._page()
+            self._ticks_at_close = journal, len(journal.plans)
         self._close_children()
         if self._firsts or self._queue or self._faults:
             self._drop_waiting(self._closing_reason())

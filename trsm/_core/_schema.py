@@ -708,8 +708,9 @@ class Schema(metaclass=SchemaMeta):
     def __check_handlers__(cls, handlers: tuple[object, ...]) -> None:
         """Refuse to open a machine whose handlers are not what the schema needs: override it, and raise.
 
-        It is called before `open_machine` and `Machine.start_child` do anything, with what they were given. A bare
-        `Engine` does not call it, and neither does `Machine.extend_schema`. By itself it does nothing.
+        It is a class method, called before a machine is made, with the handlers that `open_machine` or
+        `Machine.start_child` was given: when the block is entered, or at the call. A bare `Engine` does not call it,
+        and neither do `Machine.bind` and `Machine.extend_schema`. By itself it does nothing.
 
         Args:
           handlers: what the machine is opened with, as it was passed.

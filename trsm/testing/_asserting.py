@@ -78,6 +78,7 @@ def assert_ticks(machine: Engine, ticks: Mapping[AnyState, int]) -> None:
     Raises:
       AssertionError: some differ; the message says by how much, and what each tick means.
       TypeError: ``ticks`` is no mapping, or a tick no whole number.
+      ValueError: ``ticks`` is empty.
       UnknownState, WrongThread: as for `Engine.tick`.
 
     Example::
@@ -87,6 +88,8 @@ def assert_ticks(machine: Engine, ticks: Mapping[AnyState, int]) -> None:
     _check_machine(machine, "assert_ticks")
     if not isinstance(ticks, Mapping):
         raise TypeError(f"assert_ticks(…, {ticks!r}): pass the states and their ticks: {{Door.Open: 2}}")
+    if not ticks:
+        raise ValueError("assert_ticks(…, {}) asserts nothing: name a state, and the tick that it should have")
     for state, tick in ticks.items():
         if not isinstance(tick, int) or isinstance(tick, bool):
             raise TypeError(f"assert_ticks(…, {{{state}: {tick!r}}}): a tick is a whole number")

@@ -160,8 +160,8 @@ def check(
       back in the same step, whenever it is removed.
     ``auto-tie`` (warning)
       In an automatic round that can happen, a state stays out that would come if it were declared before all others:
-      nothing but the order of declaration decides Told once for each state that comes in place of others, and path that
-      shows it.
+      nothing but the order of declaration decides. Told once for each state that comes in place of others, with the
+      path that shows it.
     ``dead-end`` (error)
       In a reachable set no mutation has any effect that lasts: whatever is added is refused, whatever is removed comes
       back, and no active multi state can be called again. Errors that may come are no way out. A set of latched states

@@ -562,7 +562,10 @@ def _tried(
         arguments.append(("after=", after))
     message = "\n  ".join([head, *findings, *_call(disturbance.name, arguments)])
     failure = SweepFailure(message, -1 if trial.place is None else point, tuple(findings))
-    raise failure from (trial.left[0] if trial.left else None)
+    # What was brought on purpose may have left too; the cause is what is told.
+    brought = [error for error in trial.left if disturbance.is_its_own(trial, error)]
+    causes = [error for error in trial.left if not any(error is one for one in brought)] or brought
+    raise failure from (causes[0] if causes else None)
 
 
 def _call(name: str, arguments: list[tuple[str, object]]) -> list[str]:
