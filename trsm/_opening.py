@@ -158,7 +158,22 @@ class _Block:
             ) from None
         machine: Machine | None = None
         try:
-            machine = self._machine = _made(nursery, asked)
+            schema, handlers, id, limits, watching, words, parent, cleanup_timeout, snapshot = asked
+            if parent is not None:
+                _check_parent(parent)
+            machine = self._machine = Machine._made(
+                schema,
+                handlers,
+                id,
+                limits,
+                watching,
+                words,
+                nursery,
+                contextvars.copy_context(),
+                parent,
+                cleanup_timeout,
+                snapshot,
+            )
             if machine._tracers:
                 machine._announce(Tracer.machine_opened)
         except BaseException:
@@ -176,7 +191,14 @@ class _Block:
         machine = self._machine
         body = None if error is None else without_closed(error, machine)
         machine._is_left = True
-        escaped = _close(machine)
+        escaped: list[BaseException] = []
+        try:
+            machine.close()
+        except BaseExceptionGroup as group:
+            # Several were raised: they join the others one by one. One handler's own group is one of them.
+            escaped = list(group.exceptions) if group.message == machine._escaped_message else [group]
+        except BaseException as raised:
+            escaped = [raised]
         # The body's exception is kept aside, so that it leaves untouched; the nursery is only to say whether a
         # cancellation in it is its own, or somebody's outside.
         cancelled, rest = (None, None) if body is None else _split(body)
@@ -219,20 +241,13 @@ class _Block:
             del leaving, last, unhandled, outside, tasks, body, rest, cancelled  # no circle through this frame
 
 
-def _made(nursery: trio.Nursery, asked: _Asked) -> Machine:
-    """Return a machine in a nursery."""
-    schema, handlers, id, limits, watching, words, parent, cleanup_timeout, snapshot = asked
-    if parent is not None:
-        parent._check_thread(
-            "open_machine(parent=…)", instead="trio.from_thread.run(…) with a function that opens it there"
-        )
-        if parent._closing:
-            reason = parent._closing_reason()
-            raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
-    context = contextvars.copy_context()
-    return Machine._made(
-        schema, handlers, id, limits, watching, words, nursery, context, parent, cleanup_timeout, snapshot
-    )
+def _check_parent(parent: Machine) -> None:
+    """Refuse a parent that a machine cannot be opened for."""
+    instead = "trio.from_thread.run(…) with a function that opens it there"
+    parent._check_thread("open_machine(parent=…)", instead=instead)
+    if parent._closing:
+        reason = parent._closing_reason()
+        raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
@@ -247,18 +262,6 @@ def _sorted(left: tuple[BaseException, ...]) -> tuple[BaseException | None, list
     parts = [_split(error) for error in left]
     cancelled = [ended for ended, _ in parts if ended is not None]
     return cancelled[0] if cancelled else None, [other for _, other in parts if other is not None]
-
-
-def _close(machine: Machine) -> list[BaseException]:
-    """Close a machine whose block is left; return what a handler raised that is no `Exception`."""
-    try:
-        machine.close()
-    except BaseExceptionGroup as group:
-        # Several were raised: they join the others one by one. One handler's own group is one of them.
-        return list(group.exceptions) if group.message == machine._escaped_message else [group]
-    except BaseException as error:
-        return [error]
-    return []
 
 
 protect(__name__)

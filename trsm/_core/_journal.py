@@ -15,7 +15,7 @@ from trsm._core._plan import Plan
 from trsm._core._schema import Definition
 from trsm._core._source import Source
 
-PAGE = 128
+PAGE = 256
 """How many entries a page of the journal has room for, and more if there are more states: so a new page costs next to
 nothing for each entry, and no vector of ticks is far from one that is known."""
 _FEW = 4

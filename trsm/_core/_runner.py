@@ -1072,7 +1072,8 @@ class Runner:
         if self._firsts or self._queue or self._faults:
             self._drop_waiting(self._closing_reason())
         self._auto_due = False
-        plan = self._plan(self._definition.closing)
+        closing = self._definition.closing
+        plan = self._plans.get((self._active, closing)) or self._table.plan(self._active, closing)
         source = self._close_source
         if plan.moved or self._tracers:
             transition = self._new_transition(plan, None if source is None else Mutation(None, source=source))
