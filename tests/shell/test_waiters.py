@@ -1735,3 +1735,23 @@ def test_who_waits_for_the_end_or_the_queue_looks_at_no_state() -> None:
         assert (machine._looked_at, machine._watched) == (0b1000, 0b1010)
     of_state.drop()
     assert machine._looked_at == 0
+
+
+def test_everything_is_looked_at_while_states_get_new_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whoever comes, goes or mutates meanwhile is missed by nobody."""
+    subject = Subject()
+    table = Subscriptions(subject)
+    one = unobservant()
+    of_one = table.add(one, 1)
+    seen: list[tuple[int, int]] = []
+
+    def noted(masks: Iterable[int]) -> int:
+        seen.append((subject._looked_at, subject._watched))
+        return union(masks)
+
+    monkeypatch.setattr("trsm._waiters.union", noted)
+    table.renumber([0, 3])
+    assert seen == [(-1, -1)]
+    assert (subject._looked_at, subject._watched) == (0b1000, 0b1010)
+    of_one.drop()
+    assert (subject._looked_at, subject._watched) == (0, 0b10)
