@@ -735,6 +735,7 @@ def test_the_handlers_of_the_present_machine() -> None:
 
 def test_program_of_a_module(tmp_path: Path) -> None:
     """Pasted into a file of its own, it is a test that fails under pytest as the rules did."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # or a pyproject.toml above, such as trsm's own, is the file
     (tmp_path / "rules_of_mine.py").write_text(RULES)
     (tmp_path / "test_search.py").write_text("from rules_of_mine import DoorRules\nTestDoor = DoorRules.TestCase\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
