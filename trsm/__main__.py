@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import NoReturn, Protocol, cast
 
 import trsm
-from trsm import Schema
+from trsm import Schema, State
 from trsm.testing import Finding, Findings, TooManySets, check
 
 CLEAN, FOUND, UNUSABLE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
@@ -66,8 +66,18 @@ class Unusable(Exception):
 
 
 def _close_to(name: str, known: Iterable[str]) -> str:
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    match = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {match[0]}?" if match else ""
+
+
+def _state_of(schema: type[Schema], option: str, name: str) -> State[..., object]:
+    """Return the state that is named, with or without its schema."""
+    names = [str(state) for state in schema]
+    own = name.removeprefix(f"{schema.__name__}.")
+    if own in names:
+        return schema[own]
+    listed = f": it has {', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
+    raise Unusable(f"{option}: {schema.__name__} has no state {name!r}{_close_to(own, names) or listed}")
 
 
 def _schemas_in(module: ModuleType) -> list[str]:
@@ -316,16 +326,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _allowed(schema: type[Schema], given: Sequence[str]) -> list[tuple[str, str | None]]:
-    names = [str(state) for state in schema]
     found: list[tuple[str, str | None]] = []
     for one in given:
         kind, colon, state = one.partition(":")
         if kind not in KINDS:
             known = _close_to(kind, KINDS) or f": write one of {', '.join(KINDS)}"
             raise Unusable(f"--allow {one}: there is no finding {kind!r}{known}")
-        if colon and state not in names:
-            raise Unusable(f"--allow {one}: {schema.__name__} has no state {state!r}{_close_to(state, names)}")
-        found.append((kind, state if colon else None))
+        found.append((kind, str(_state_of(schema, f"--allow {one}", state)) if colon else None))
     return found
 
 
@@ -333,18 +340,19 @@ def _checked(options: argparse.Namespace) -> int:
     target = cast("str", options.target)
     schema = load(target)
     allowed = _allowed(schema, cast("list[str]", options.allow))
-    names = [str(state) for state in schema]
-    for name in cast("list[str]", options.without):
-        if name not in names:
-            raise Unusable(f"--without {name}: {schema.__name__} has no state {name!r}{_close_to(name, names)}")
+    without = [_state_of(schema, f"--without {name}", name) for name in cast("list[str]", options.without)]
     if options.limit < 1:
         raise Unusable(f"--limit {options.limit}: write how many sets may be reachable, 1 or more")
-    without = [schema[name] for name in cast("list[str]", options.without)]
     try:
         with _progress(schema.__name__, not options.no_progress) as progress:
             findings = check(schema, limit=options.limit, without=without, progress=progress)
     except TooManySets as error:
-        raise Unusable(f"{error} (here: --limit N, --without STATE)") from error
+        what, _, *parts = str(error).splitlines()
+        advice = (
+            "  pass a higher --limit N, if time and memory allow, or leave out states that nobody should add, such as "
+            "error states: --without STATE"
+        )
+        raise Unusable("\n".join([what, advice, *parts])) from error
 
     used: set[tuple[str, str | None]] = set()
 

@@ -113,6 +113,8 @@ def test_what_is_no_machine_and_what_are_no_ticks() -> None:
     for tick in (1.0, True, None):
         with pytest.raises(TypeError, match=r"assert_ticks\(…, \{Open: .*\}\): a tick is a whole number"):
             assert_ticks(opened(), {Door.Open: tick})
+    with pytest.raises(ValueError, match=r"assert_ticks\(…, \{Open: -1\}\): ticks begin at 0, and grow"):
+        assert_ticks(opened(), {Door.Closed: 0, Door.Open: -1})
     with pytest.raises(ValueError, match=r"assert_ticks\(…, \{\}\) asserts nothing: name a state, and the tick"):
         assert_ticks(opened(), {})
     for function in (assert_active, assert_inactive):

@@ -95,7 +95,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "there are none"
     import difflib  # not before: few programs need it, and all would wait for it
 
-    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    match = difflib.get_close_matches(name, names, n=1)
     if match:
         return f"did you mean {match[0]!r}?"
     return f"known: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}"

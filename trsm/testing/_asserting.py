@@ -78,7 +78,7 @@ def assert_ticks(machine: Engine, ticks: Mapping[AnyState, int]) -> None:
     Raises:
       AssertionError: some differ; the message says by how much, and what each tick means.
       TypeError: ``ticks`` is no mapping, or a tick no whole number.
-      ValueError: ``ticks`` is empty.
+      ValueError: ``ticks`` is empty, or a tick below 0.
       UnknownState, WrongThread: as for `Engine.tick`.
 
     Example::
@@ -93,6 +93,8 @@ def assert_ticks(machine: Engine, ticks: Mapping[AnyState, int]) -> None:
     for state, tick in ticks.items():
         if not isinstance(tick, int) or isinstance(tick, bool):
             raise TypeError(f"assert_ticks(…, {{{state}: {tick!r}}}): a tick is a whole number")
+        if tick < 0:
+            raise ValueError(f"assert_ticks(…, {{{state}: {tick}}}): ticks begin at 0, and grow")
     with told_of("assert_ticks", "tick"):
         wrong = {state: (machine.tick(state), tick) for state, tick in ticks.items() if machine.tick(state) != tick}
     if wrong:

@@ -35,6 +35,8 @@ NOWHERE = -1
 class TooManySets(TrsmError, RuntimeError):
     """More sets of states are reachable than the bound allows; nothing was sampled, so that nothing is known.
 
+    The message has a line for the fact, one for what to pass, and one for each part, if there are several.
+
     Attributes:
       limit: the bound.
       parts: the states that have nothing to do with others, together: the largest part first, and all in one if there
@@ -268,14 +270,15 @@ class Graph:
         sets = "set of states is" if self.limit == 1 else "sets of states are"
         words = (
             f"{name}: more than {self.limit:,} {sets} reachable, which is the bound: it was not explored "
-            f"to the end, nothing was sampled, and nothing is known; pass a higher limit=, if time and memory allow, "
-            f"or leave out states that nobody should add, such as error states: without=[{name}.…]"
+            f"to the end, nothing was sampled, and nothing is known\n"
+            f"  pass a higher limit=, if time and memory allow, or leave out states that nobody should add, such as "
+            f"error states: without=[{name}.…]"
         )
         if len(parts) > 1:
-            several = _some([_some(part, " ", "states") for part in parts], "; ", "parts")
+            several = _some([_some(part, " ", "states") for part in parts], "\n    ", "parts")
             words += (
-                f"; it has {len(parts)} parts that have nothing to do with one another, so that their sets multiply: "
-                f"make each a schema of its own, which {name} inherits, and look at those: {several}"
+                f"\n  it has {len(parts)} parts that have nothing to do with one another, so that their sets multiply: "
+                f"make each a schema of its own, which {name} inherits, and look at those:\n    {several}"
             )
         return TooManySets(words, self.limit, parts)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import math
 import signal
 import sys
 import threading
+import traceback
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -48,14 +50,39 @@ class SweepFailure(AssertionError):
 # ---- Words ----------------------------------------------------------------------------------------------------------
 
 
-def _place(task: trio.lowlevel.Task) -> str:
-    """Return where a task is: the innermost line that is neither trio's nor trsm's."""
-    found = ""
-    for frame, line in task.iter_await_frames():
+def _innermost(frames: Iterable[tuple[types.FrameType, int]]) -> str | None:
+    """Return the innermost line that is neither trio's nor trsm's, of frames that go inwards."""
+    found = None
+    for frame, line in frames:
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] not in {"trio", "outcome", "trsm"}:
-            found = f" at {Path(frame.f_code.co_filename).name}:{line}, in {frame.f_code.co_qualname}"
-    return f"task {task.name!r}{found}"
+            found = f"{Path(frame.f_code.co_filename).name}:{line}, in {frame.f_code.co_qualname}"
+    return found
+
+
+def _place(task: trio.lowlevel.Task) -> str:
+    """Return where a task is."""
+    found = _innermost(task.iter_await_frames())
+    return f"task {task.name!r}{'' if found is None else f' at {found}'}"
+
+
+def _still_running(task: trio.lowlevel.Task) -> str:
+    """Return what to say of a task that outlives the scenario."""
+    is_generator = task.name.startswith("close asyncgen ")  # trio names so the task in which it ends one itself
+    advice = ": an async generator was left before its end: let contextlib.aclosing close it" if is_generator else ""
+    return f"{_place(task)} still runs{advice}"
+
+
+def _told(error: BaseException) -> str:
+    """Return what an exception says, in one line."""
+    first, *more = str(error).splitlines() or [""]
+    return f"{type(error).__name__}({first + ' […]'!r})" if more else repr(error)
+
+
+def _origin(error: BaseException) -> str:
+    """Return where an exception was raised."""
+    found = _innermost(traceback.walk_tb(error.__traceback__))
+    return "inside of trio" if found is None else f"at {found}"
 
 
 def _written(value: object) -> str | None:
@@ -199,7 +226,7 @@ class _Trial(trio.abc.Instrument):
             except BaseException as error:
                 self._keep(error)
             ours = {id(main), id(self._guard_task)}
-            self._leaked = [f"{_place(task)} still runs" for task in descendants(root) if id(task) not in before | ours]
+            self._leaked = [_still_running(task) for task in descendants(root) if id(task) not in before | ours]
             nursery.cancel_scope.cancel()
 
     async def _guard(self, task_status: trio.TaskStatus[None]) -> None:
@@ -253,7 +280,7 @@ class _Trial(trio.abc.Instrument):
         broke = list(self.laws.violations)
         for error in self.left:
             if not isinstance(error, expected) and not self.disturbance.is_its_own(self, error):
-                broke.append(f"{error!r} left it")
+                broke.append(f"{_told(error)} left it, raised {_origin(error)}")
         broke += self.disturbance.judge(self)
         return [
             *(f"leaked: {words}" for words in (*self._leaked, *self.laws.left_over())),
@@ -468,11 +495,9 @@ class _Call(_Raising):
 
 
 def _caller() -> str:
-    """Return where the function that is made to fail was called."""
-    frame: types.FrameType | None = sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    return "nobody" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    """Return where the function that is made to fail was called: the line of the scenario, if it is one's doing."""
+    frames = list(itertools.takewhile(lambda one: one[0].f_code is not _Trial.run.__code__, traceback.walk_stack(None)))
+    return _innermost(reversed(frames)) or "trio itself"
 
 
 # ---- All runs -------------------------------------------------------------------------------------------------------
@@ -545,7 +570,7 @@ def _tried(
             after()
         except Exception as error:
             trial.left.append(error)
-            findings.append(f"broke: {_name(after)} raised {error!r}")
+            findings.append(f"broke: {_name(after)} raised {_told(error)} {_origin(error)}")
     if not findings:
         return trial
     name = f"{disturbance.name}({_name(scenario)})"
