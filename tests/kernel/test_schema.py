@@ -641,7 +641,7 @@ def test_an_equal_name_of_another_lineage_is_unknown() -> None:
         "add: Base.One is not a state of Anew: Anew has a One of its own, and equal names make them no one: "
         "write Anew.One"
     )
-    with pytest.raises(UnknownState, match=r"remove: Door.Open is not a state of Anew: did you mean 'One'\?"):
+    with pytest.raises(UnknownState, match=r"remove: Door.Open is not a state of Anew: known: One, Two, Error"):
         engine.remove(Door.Open)
     with pytest.raises(UnknownState, match=r"\?\.\? is not a state of Anew"):
         engine.add(State())
