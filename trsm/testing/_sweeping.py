@@ -215,7 +215,7 @@ class _Trial(trio.abc.Instrument):
         async with trio.open_nursery() as nursery:
             await nursery.start(self._guard)
             try:
-                with self._last_resort, self.scope:
+                with self._last_resort, self.scope, self.disturbance.inside():
                     self._is_inside = True
                     try:
                         await self.scenario()
@@ -307,6 +307,10 @@ class _Disturbance:
         """Make ready for a run."""
         return nullcontext()
 
+    def inside(self) -> AbstractContextManager[object]:
+        """Make ready inside of the run, where trio is in place already."""
+        return nullcontext()
+
     def step(self, trial: _Trial, task: trio.lowlevel.Task) -> None:
         """Look at a step that is due."""
 
@@ -343,11 +347,32 @@ class _Cancel(_AtStep):
 class _Interrupt(_AtStep):
     name, past = "interrupt_sweep", "interrupted by Ctrl-C"
 
+    def __init__(self) -> None:
+        self._is_happening = False
+        self._is_meant = False
+        """Whether a person has interrupted the sweep itself."""
+
+    @contextmanager
+    def inside(self) -> Generator[None]:
+        trios = cast("Callable[[int, types.FrameType | None], object]", signal.getsignal(signal.SIGINT))
+
+        def handle(number: int, frame: types.FrameType | None) -> None:
+            self._is_meant |= not self._is_happening
+            trios(number, frame)
+
+        signal.signal(signal.SIGINT, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, trios)
+
     def happen(self, trial: _Trial) -> None:
+        self._is_happening = True
         signal.raise_signal(signal.SIGINT)
+        self._is_happening = False
 
     def is_its_own(self, trial: _Trial, error: BaseException) -> bool:
-        return isinstance(error, KeyboardInterrupt)
+        return isinstance(error, KeyboardInterrupt) and not self._is_meant
 
     def judge(self, trial: _Trial) -> list[str]:
         times = sum(isinstance(error, KeyboardInterrupt) for error in trial.left)
