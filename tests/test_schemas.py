@@ -440,6 +440,19 @@ async def test_machine_without_disposal(how: str) -> None:
     trsm.Engine(Session).add(Session.Open)  # it has nothing to await with
 
 
+def test_registered_on_an_engine() -> None:
+    """It has no tasks, and says so."""
+    engine = trsm.Engine(Disposable, Disposal(), id="e")
+    with pytest.raises(BaseExceptionGroup) as caught:
+        engine.add(Disposable.RegisterDisposal(trio.lowlevel.checkpoint))
+    (error,) = caught.value.exceptions
+    assert isinstance(error, trsm.HandlerError)
+    assert str(error) == (
+        "RegisterDisposal of 'e', an engine, which has no tasks, and so nobody who would run it: open a machine with "
+        "open_machine"
+    )
+
+
 def test_registered_without_a_function() -> None:
     """The message says what can be written."""
     with pytest.raises(trsm.MutationError, match=r"needs function: write Disposable.RegisterDisposal\(function=…\)$"):

@@ -224,7 +224,8 @@ class Disposable(Schema):
 
     A machine is opened on it with a `Disposal` among its handlers, or one of a class that inherits it; otherwise
     `HandlerError` says so, since a cleanup would be registered that nobody runs. If ``Disposing`` is removed while
-    cleanups run, they run to their end, ``Disposed`` comes then, and until then no cleanup is registered.
+    cleanups run, they run to their end, ``Disposed`` comes then, and until then no cleanup is registered. No
+    `Machine.snapshot` can hold a cleanup, which is a function: take it before any is registered, or when they have run.
 
     Example::
 
@@ -293,7 +294,8 @@ class Disposal:
     them; else the machine closes, and they leave its block.
 
     Args:
-      timeout: seconds that all cleanups together may take. Default 30.
+      timeout: seconds that all cleanups of one disposal may take together; for what is left when the machine closes it
+        is ``cleanup_timeout`` of `open_machine`. Default 30.
 
     Raises:
       ValueError: `timeout` is not positive.
@@ -314,6 +316,11 @@ class Disposal:
     @Disposable.RegisterDisposal.on_enter
     def register(self, t: Transition) -> None:
         """Keep a cleanup, for the disposal or for the end of the machine."""
+        if not isinstance(t.machine, Machine):
+            raise HandlerError(
+                f"RegisterDisposal of {t.machine.id!r}, an engine, which has no tasks, and so nobody who would run it: "
+                "open a machine with open_machine"
+            )
         registered = _Registered(t.args_of(Disposable.RegisterDisposal))
         self._registered.setdefault(t.machine, []).append(registered)
         t.machine.defer(registered)

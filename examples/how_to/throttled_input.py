@@ -30,7 +30,7 @@ class Handlers:
     @Gauge.Shown.on_enter
     def show(self, t: trsm.Transition) -> None:
         print(f"{trio.current_time() - self.begun:.1f} s: {self.value}")
-        t.machine.mutate(add=Gauge.Resting, remove=Gauge.Fresh)
+        t.machine.mutate(add=Gauge.Resting, remove=Gauge.Fresh, first=True)  # before input that waits already
 
 
 async def main() -> None:

@@ -473,8 +473,9 @@ class Engine(Runner):
                 print(machine.explain("add", Door.Open))
         """
         # Word for word what `_submit` begins with: the frame of that call would be a sixth of what an `add` costs.
+        plans = self._calls
         try:
-            plan = self._calls[self._active, ADD, states]
+            plan = plans[self._active, ADD, states]
         except (KeyError, TypeError):
             plan = None  # nothing is done here: it would be the context of what handlers raise
         cause = get_cause()
@@ -494,8 +495,10 @@ class Engine(Runner):
             journal = self._page()
         if cause is not None:
             journal.note(cause)
-        journal.plans.append(plan)
+        if plan.active != self._active or plans is not self._calls or journal is not self._journal:
+            return self._submit(ADD, states, first, scope, args)  # it has changed meanwhile: see `_run`
         self._active = plan.target
+        journal.plans.append(plan)
         return EXECUTED
 
     def remove(
@@ -831,8 +834,9 @@ class Engine(Runner):
     def _submit(
         self, kind: Kind, states: tuple[object, ...], first: bool, scope: Cancellable | None, args: dict[str, object]
     ) -> Result:
+        plans = self._calls
         try:
-            plan = self._calls[self._active, kind, states]
+            plan = plans[self._active, kind, states]
         except (KeyError, TypeError):
             plan = None  # not asked before, or something that cannot be hashed and so is no state: see below
         cause = get_cause()
@@ -852,8 +856,10 @@ class Engine(Runner):
                 journal = self._page()
             if cause is not None:
                 journal.note(cause)
-            journal.plans.append(plan)
+            if plan.active != self._active or plans is not self._calls or journal is not self._journal:
+                return self._submit(kind, states, first, scope, args)  # it has changed meanwhile: see `_run`
             self._active = plan.target
+            journal.plans.append(plan)
             return EXECUTED
         calls: dict[int, object] | None = None
         try:
@@ -868,7 +874,8 @@ class Engine(Runner):
             and not self._closing
             and get_ident() == self._thread  # in another one, what is active may change while the plan is made
         ):
-            self._table.remember(self._active, kind, states, self._plan(request))
+            plan = self._plan(request)
+            self._table.remember(plan.active, kind, states, plan)
         return self._submit_mutation(Mutation(request, args=args or None, calls=calls, scope=scope), first)
 
     def _submit_mutation(self, mutation: Mutation, first: bool) -> Result:

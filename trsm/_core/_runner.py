@@ -257,12 +257,10 @@ class Runner:
 
     def _count(self) -> None:
         """Bring `_counts` and `_began` up to what stands in the journal."""
-        journal, counted = self._journal, self._counted
+        journal, counted, counts = self._journal, self._counted, self._counts
         if journal is None or counted == len(journal.plans):
             return
         plans = journal.plans[counted:]
-        self._counted = len(journal.plans)
-        count(self._counts, plans)
         began = self._began
         # Of a plan that stands there several times the last counts.
         for plan, place in dict(zip(plans, itertools.count(counted), strict=False)).items():
@@ -271,6 +269,12 @@ class Runner:
                 before = began[state]
                 if before is None or _tick_of(before) <= journal.tick + place:
                     began[state] = entry
+        values, position = list(counts), counted + len(plans)
+        count(values, plans)
+        if self._counts is counts:  # nobody has counted meanwhile: see `_run`
+            self._counts, self._counted = values, position
+        else:
+            self._count()
 
     def _page(self) -> Journal:
         """Return the page of the journal that has room for an entry."""
@@ -282,11 +286,13 @@ class Runner:
                 self._last = journal, len(journal.plans) - 1
             self._count()
         base, tick = tuple(self._counts), 0 if journal is None else journal.tick + len(journal.plans)
-        journal = self._journal = Journal(self._definition, self._reference, self._id, base, tick)
-        self._counted = 0
+        following = Journal(self._definition, self._reference, self._id, base, tick)
+        if self._journal is not journal:
+            return self._page()  # somebody has turned it meanwhile: see `_run`
+        self._journal, self._counted = following, 0
         if not self._began:
             self._began = [None] * len(base)
-        return journal
+        return following
 
     def _newest(self) -> Transition:
         """Return the last transition that was executed; opening counts as one."""
@@ -515,28 +521,32 @@ class Runner:
         This is `_turn` and `_transact` in one frame, for that is what a warm mutation costs; what they do for other
         transitions than the outermost is left out.
 
+        A signal handler or a finalizer may mutate the machine between any two steps of what stands here and in whoever
+        calls it. Where nothing runs yet, its mutation runs to its end: so what was looked up is looked at again, with
+        no call in between, before anything is written. Once something runs it is queued, as from any handler.
+
         Args:
           source: what made it, which is what `CAUSE` holds.
         """
-        if not plan.accepted:
-            return self._drain(Mutation(plan.request, source=source))
-        journal = self._journal
-        if journal is None or len(journal.plans) >= journal.size:
-            journal = self._page()
-        transition = _new(self._transition_type)
-        transition._plan = plan
-        transition._mutation = None if source is None else Mutation(plan.request, source=source)
-        transition._journal = journal
-        position = len(journal.plans)
-        transition._place = ~position  # it is not committed
-        transition.dry_run = False
-        self._transition = transition
-        bound = self._bound
         ended: Refusal | _Failure | None = None
         outcome: Result = EXECUTED
+        self._phase = RUNNING
+        if not plan.accepted or plan.active != self._active or self._closing:
+            return self._drain(Mutation(plan.request, source=source))
         try:
+            journal = self._journal
+            if journal is None or len(journal.plans) >= journal.size:
+                journal = self._page()
+            transition = _new(self._transition_type)
+            transition._plan = plan
+            transition._mutation = None if source is None else Mutation(plan.request, source=source)
+            transition._journal = journal
+            position = len(journal.plans)
+            transition._place = ~position  # it is not committed
+            transition.dry_run = False
+            self._transition = transition
+            bound = self._bound
             if self._tracers:
-                self._phase = RUNNING
                 self._tell(self._tracers, Tracer.resolved, transition, True)
                 self._tell(self._tracers, Tracer.transition_started, transition)
             if plan.negotiation:
@@ -555,7 +565,7 @@ class Runner:
                 except BaseException as error:
                     ended = Refusal(handler, error)
                 self._running = None
-            self._phase = RUNNING
+                self._phase = RUNNING
             if ended is None:
                 journal.plans.append(plan)
                 transition._place = position
@@ -602,6 +612,8 @@ class Runner:
                 set_cause(source)
             self._phase = IDLE
             self._transition = None
+        if self._is_due:
+            self._drain(None)  # something was queued when all had been done
         if self._escaped or self._unhandled:
             self._surface()
         return outcome
@@ -614,7 +626,7 @@ class Runner:
         try:
             if mutation is not None:
                 start = self._tick
-                outcome = self._take(mutation)
+                outcome = Canceled(self._closing_reason()) if self._closing else self._take(mutation)
                 self._settle(start)
             elif self._close_wanted:
                 self._close_now()  # before all else that waits
@@ -625,6 +637,8 @@ class Runner:
                 set_cause(cause)
             self._phase = IDLE
             self._transition = None
+        if self._is_due:
+            self._drain(None)
         if self._escaped or self._unhandled:
             self._surface()
         return outcome
@@ -678,10 +692,11 @@ class Runner:
                 self._finish(mutation, self._take(mutation))
             else:
                 self._is_settled(refused)
-                if not (self._close_wanted or self._faults):  # a tracer may have done something to another machine
+                self._is_due = False  # before the last look: see `_run`
+                # A tracer may have done something to another machine, which came back to this one.
+                if not (self._close_wanted or self._faults or self._firsts or self._queue):
                     break
         self._barred = 0
-        self._is_due = False
 
     def _has_more(self) -> bool:
         """Return whether a transition is still to come in this drain."""
