@@ -808,8 +808,8 @@ class Machine(Performer):
 
     @property
     def _is_busy(self) -> bool:
-        """Whether this machine, or one that descends from it, is in a transition."""
-        return any(machine._phase != IDLE for machine in (self, *self._descendants()))
+        """Whether this machine, or one that descends from it, is in a transition, and has not closed in it."""
+        return any(machine._phase != IDLE and not machine._is_closed for machine in (self, *self._descendants()))
 
     def _want_close(self, source: Source | None) -> None:
         """Close now; after the present transition, and after those of children, which close first."""
@@ -817,23 +817,30 @@ class Machine(Performer):
             return
         self._close_wanted = self._is_due = True
         self._close_source = source
-        if self._children and any(child._is_busy for child in self.children):
-            for child in reversed(self.children):
-                child._want_close(source)
-        elif self._phase == IDLE:
+        if self._phase == IDLE:
             self._drain(None)
+        else:
+            self._ask_busy_children()
 
     def _close_now(self) -> None:
         # Whatever wants it: a child in a transition closes at the end of that, and the last of them comes here again.
-        if (
-            self._closing
-            or not self._children
-            or not any(child._is_busy for child in self.children if not child._is_closed)
-        ):
+        if self._closing or not self._ask_busy_children():
             super()._close_now()
         else:
-            for child in reversed(self.children):
-                child._want_close(self._close_source)
+            self._is_due = self._auto_due = False
+            self._calls = {}  # mutations are canceled from now on
+            self._drop_waiting(self._closing_reason())
+
+    def _busy_children(self) -> list[Machine]:
+        """Return the children that are in a transition, or have descendants that are, youngest first."""
+        return [child for child in reversed(self.children) if child._is_busy] if self._children else []
+
+    def _ask_busy_children(self) -> bool:
+        """Let children that are in a transition close at its end; return whether there are any. Nothing runs yet."""
+        busy = self._busy_children()
+        for child in busy:
+            child._want_close(self._close_source)
+        return bool(busy)
 
     def _closed(self) -> None:
         if self._scopes is not None or self._started is not None:
@@ -867,14 +874,11 @@ class Machine(Performer):
             else:
                 self._joined_now()
         parent = self._parent
-        if parent is not None and parent._close_wanted and not parent._is_busy_but_for(self):
+        if parent is not None and parent._close_wanted and not parent._busy_children():
             try:
                 parent._catch_up()
             except BaseException as raised:
                 self._escape(raised)  # from a handler of the parent; what this machine has to tell goes on
-
-    def _is_busy_but_for(self, closed: Machine) -> bool:
-        return any(child._is_busy for child in self.children if child is not closed)
 
     async def _join(self) -> None:
         """Steps 5 to 7 of closing, for a started child."""

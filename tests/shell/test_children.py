@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import trio
 from trio.testing import MockClock, assert_no_checkpoints, wait_all_tasks_blocked
 
 import trsm
-from trsm import ErrorState, Machine, MachineClosed, Schema, State, Transition
+from trsm import Canceled, ErrorState, Machine, MachineClosed, Observed, Queued, Schema, State, Tracer, Transition
 
 Handler = Callable[[Transition], object]
 
@@ -900,3 +901,138 @@ async def test_child_with_a_deep_line_of_children() -> None:
             line.append(line[-1].start_child(Part))
         machine.close()
         assert all(one.closed for one in line)
+
+
+# ---- Closed from a child's transition -------------------------------------------------------------------------------
+
+
+class Parent(Schema):
+    First = State()
+    Second = State()
+    Third = State()
+
+
+async def test_close_that_a_child_puts_off() -> None:
+    """It has begun: what waits is canceled, and so is what comes, until the child's transition is over."""
+
+    class Closing:
+        @Parent.First.on_enter
+        def first(self, t: Transition) -> None:
+            results.append(t.machine.add(Parent.Second))
+            t.machine.close()
+
+    class Child:
+        @Parent.First.on_enter
+        def first(self, t: Transition) -> None:
+            parent = t.machine.parent
+            assert parent is not None
+            results.append(bool(parent.add(Parent.First)))
+            assert not parent.closed
+            assert parent.queue == ()
+            parent.bind(Parent.Third.on_enter(lambda t: results.append(t)))
+            results.extend([parent.add(Parent.Third), parent.toggle(Parent.Third)])
+            assert parent.active_states == (Parent.First,)
+
+    results: list[object] = []
+    async with trsm.open_machine(Parent, Closing(), id="parent") as parent:
+        child = parent.start_child(Parent, Child())
+        assert child.add(Parent.First)
+        assert parent.closed
+    queued, first, *late = results
+    assert isinstance(queued, Queued)
+    assert first is True
+    for canceled in (queued.outcome, *late):
+        assert isinstance(canceled, Canceled)
+        assert canceled.reason == "machine 'parent' is closing"
+
+
+async def test_error_after_a_close_that_a_child_puts_off() -> None:
+    """It leaves the block, as what comes while closing does."""
+
+    class Child:
+        @Parent.First.on_enter
+        def first(self, t: Transition) -> None:
+            parent = t.machine.parent
+            assert parent is not None
+            parent.close()
+            parent.add_error(ValueError("late"))
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with trsm.open_machine(Parent) as parent:
+            parent.start_child(Parent, Child()).add(Parent.First)
+    assert [repr(one) for one in caught.value.exceptions] == ["ValueError('late')"]
+
+
+@pytest.mark.parametrize("is_block", [True, False])
+async def test_tracer_of_a_child_that_has_closed_closes_the_parent(is_block: bool) -> None:
+    """The child is in a transition still, and has closed: nobody waits for it."""
+
+    class Closes(Tracer):
+        def machine_closed(self, machine: Observed) -> None:
+            parent.close()
+
+    async with trsm.open_machine(Parent) as parent:
+        parent.add(Parent.First)
+        parent.start_soon(trio.sleep_forever)
+        if is_block:
+            async with trsm.open_machine(Parent, parent=parent, tracers=[Closes()]):
+                pass
+        else:
+            parent.start_child(Parent, tracers=[Closes()]).close()
+        assert parent.closed
+
+
+async def test_child_that_ends_the_program_while_its_parent_is_closed_from_a_grandchild() -> None:
+    """Its brothers and its parent close all the same; the exception goes to the caller."""
+
+    class Leaving:
+        @Parent.First.on_exit
+        def left(self, t: Transition) -> None:
+            raise SystemExit
+
+    class Grandchild:
+        @Parent.First.on_enter
+        def first(self, t: Transition) -> None:
+            root.close()
+
+    async with trsm.open_machine(Parent) as root:
+        root.add(Parent.First)
+        root.start_soon(trio.sleep_forever)
+        older = root.start_child(Parent)
+        grandchild = older.start_child(Parent, Grandchild())
+        younger = root.start_child(Parent, Leaving())
+        younger.add(Parent.First)
+        with pytest.raises(SystemExit):
+            grandchild.add(Parent.First)
+        assert [machine.closed for machine in (grandchild, older, younger, root)] == [True] * 4
+
+
+async def test_many_children_closed_from_the_transition_of_one() -> None:
+    """It takes work for each child, and not for each pair of them."""
+
+    @Parent.First.on_enter
+    def closes(t: Transition) -> None:
+        t.machine.parent.close()
+
+    async def calls(number: int) -> int:
+        """Return how many functions were called to close so many children."""
+        called = 0
+
+        def count(frame: FrameType, event: str, arg: object) -> None:
+            nonlocal called
+            called += 1
+
+        async with trsm.open_machine(Parent) as parent:
+            for _ in range(number):
+                parent.start_child(Parent)
+            youngest = parent.start_child(Parent, closes)
+            before = sys.getprofile()
+            sys.setprofile(count)
+            try:
+                youngest.add(Parent.First)
+            finally:
+                sys.setprofile(before)
+            assert parent.closed
+        return called
+
+    assert await calls(400) < 3 * await calls(200)

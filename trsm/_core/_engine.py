@@ -888,7 +888,7 @@ class Engine(Runner):
         if mutation.request is None and (self._phase == RUNNING or mutation.toggle & ~self._active):
             # One that is queued may come to add, whatever is active now.
             self._check_arguments(mutation.toggle, mutation.calls, "toggle")
-        if self._closing:
+        if self._closing or (self._close_wanted and self._phase == IDLE):  # as soon as children let it
             return Canceled(self._closing_reason())
         mutation.source = current_source()
         if self._phase == RUNNING:

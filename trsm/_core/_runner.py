@@ -365,7 +365,7 @@ class Runner:
             table = table.wrapped(self._traced)
         self._table = table
         self._plans = table.plans
-        if not self._closing:
+        if not (self._closing or self._close_wanted):
             self._calls = table.calls
 
     @staticmethod
