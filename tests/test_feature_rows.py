@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trsm
 from trsm import Canceled, Engine, ErrorState, Machine, MachineClosed, Schema, State, Tracer, Transition
+from trsm.testing import MachineRules
 
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
 
@@ -104,6 +106,18 @@ def test_every_mutation_takes_one_state_or_many_and_arguments(name: str) -> None
         assert getattr(engine, name)(*states, by="me").executed
         assert engine.active_states == (() if name == "remove" else states)
         assert seen == ["me"]
+
+
+@pytest.mark.parametrize("kind", [Engine, trsm.Machine, MachineRules])
+def test_every_method_that_takes_free_keywords_lets_one_be_called_self(kind: type) -> None:
+    """Row 10: none keeps that word for itself."""
+    found = []
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        parameters = [*inspect.signature(method).parameters.values()]
+        if parameters[-1].kind is inspect.Parameter.VAR_KEYWORD and parameters[-1].name in ("args", "keywords"):
+            found.append(name)
+            assert parameters[0].kind is inspect.Parameter.POSITIONAL_ONLY, name
+    assert {"add", "remove", "set", "toggle", "mutate"} <= set(found)
 
 
 async def test_a_scope_of_trio_skips_a_mutation_which_says_so() -> None:

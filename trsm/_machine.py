@@ -362,7 +362,7 @@ class Machine(Performer):
         return cast("Transition", max(map(self._beginning, members(mask)), key=lambda transition: transition.tick))
 
     def when(
-        self, *states: State[..., object], where: Callable[[Transition], bool] | None = None, **args: object
+        self, /, *states: State[..., object], where: Callable[[Transition], bool] | None = None, **args: object
     ) -> Waiter[Transition]:
         """Wait until all of these states are active at once, as seen after a transition.
 

@@ -149,6 +149,24 @@ def test_args_that_cannot_be_called_are_refused() -> None:
         State(args=3)
 
 
+def test_args_that_are_a_state_are_refused() -> None:
+    """In a class body a state hides the args class of its own name from the states below it."""
+
+    class Order:
+        pass
+
+    assert State(args=Order).args is Order
+    with pytest.raises(SchemaError) as caught:
+        exec(
+            "class Shop(Schema):\n    Order = State(args=Order)\n    Paid = State(args=Order)",
+            {"Schema": Schema, "State": State, "Order": Order, "__name__": __name__},
+        )
+    assert str(caught.value) == (
+        "args= was given a state, and no class: above it in this class body stands a state of the same name; give the "
+        "args class another name, such as OrderArgs"
+    )
+
+
 # --- Calling a state -------------------------------------------------------------------------------------------------
 
 

@@ -509,6 +509,16 @@ async def test_when_with_arguments_looks_forward_only() -> None:
         assert where.done
 
 
+async def test_when_with_a_keyword_called_self() -> None:
+    """It is a free keyword like others."""
+    async with trsm.open_machine(Net) as machine:
+        waiter = machine.when(Net.Up, self=3)
+        machine.add(Net.Up, self=4)
+        assert not waiter.done
+        machine.add(Net.Up, self=3)
+        assert waiter.done
+
+
 async def test_when_with_arguments_where_the_state_is_implied() -> None:
     """A state that the transition brings by relations counts as activated: the call's keywords match."""
     async with trsm.open_machine(Net) as machine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import TypedDict
 
 import attrs
 import pytest
@@ -298,6 +299,14 @@ class Numbers(Schema):
     Of = State(args=int)
 
 
+class Film(TypedDict):
+    title: str
+
+
+class Films(Schema):
+    Shown = State(args=Film)
+
+
 def test_arguments_by_a_strategy() -> None:
     """It is used in place of the types."""
     coins = st.builds(Gate.Unlocked, value=st.just(50))
@@ -308,6 +317,8 @@ def test_arguments_by_a_strategy() -> None:
     assert repr(find(odd, lambda one: True, settings=FIND)) == "add(Odd.Untyped(0))"
     tuples = mutations(Tuples, arguments={Tuples.Of: st.builds(Tuples.Of, st.just((3, 4)))}, kinds=("add",))
     assert repr(find(tuples, lambda one: True, settings=FIND)) == "add(Tuples.Of(*(3, 4)))"
+    films = mutations(Films, arguments={Films.Shown: st.builds(Films.Shown, title=st.just("M"))}, kinds=("add",))
+    assert repr(find(films, lambda one: True, settings=FIND)) == "add(Films.Shown(title='M'))"
 
 
 def test_arguments_that_nobody_can_draw() -> None:

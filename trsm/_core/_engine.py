@@ -13,6 +13,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, cast
 
+from trsm._core._arguments import fits
 from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MachineClosed, MutationError, ReadOnly, SchemaError, SnapshotError, listed
@@ -440,6 +441,7 @@ class Engine(Runner):
 
     def add(
         self,
+        /,
         *states: Plain | Call[object],
         first: bool = False,
         scope: Cancellable | None = None,
@@ -502,13 +504,14 @@ class Engine(Runner):
         return EXECUTED
 
     def remove(
-        self, *states: State[..., object], first: bool = False, scope: Cancellable | None = None, **args: object
+        self, /, *states: State[..., object], first: bool = False, scope: Cancellable | None = None, **args: object
     ) -> Result:
         """Deactivate these states and what requires them. Parameters, results and errors as for `add`."""
         return self._submit(REMOVE, states, first, scope, args)
 
     def set(
         self,
+        /,
         *states: Plain | Call[object],
         first: bool = False,
         scope: Cancellable | None = None,
@@ -519,6 +522,7 @@ class Engine(Runner):
 
     def toggle(
         self,
+        /,
         *states: Plain | Call[object],
         first: bool = False,
         scope: Cancellable | None = None,
@@ -542,6 +546,7 @@ class Engine(Runner):
 
     def mutate(
         self,
+        /,
         *states: Never,
         add: Plain | Call[object] | Iterable[Plain | Call[object]] = (),
         remove: State[..., object] | Iterable[State[..., object]] = (),
@@ -631,7 +636,7 @@ class Engine(Runner):
         number = self._error_state(state, "errors_to_state")
         return _ErrorsToState(self, None if number < 0 else self._definition.states[number])
 
-    def can_add(self, *states: Plain | Call[object], **args: object) -> bool:
+    def can_add(self, /, *states: Plain | Call[object], **args: object) -> bool:
         """Return whether `add` would be executed now: relations and negotiation handlers are asked, nothing changes.
 
         Asked from inside a negotiation handler it answers by relations only. A handler that raises raises here.
@@ -644,7 +649,7 @@ class Engine(Runner):
         self._check_thread("can_add")
         return self._would(Mutation(self._definition.request(Kind.ADD, called), args=args or None, calls=calls))
 
-    def can_remove(self, *states: State[..., object], **args: object) -> bool:
+    def can_remove(self, /, *states: State[..., object], **args: object) -> bool:
         """Return whether `remove` would be executed now. Otherwise as `can_add`."""
         dropped = self._mask(states, "can_remove")
         self._check_thread("can_remove")
@@ -770,7 +775,7 @@ class Engine(Runner):
                         f"{doing}: {call.state} is called twice with arguments: make two mutations of it"
                     )
                 make = self._definition.states[number]._args
-                if isinstance(make, type) and not isinstance(call.args, make):
+                if isinstance(make, type) and not fits(call.args, make):
                     raise MutationError(
                         f"{doing}: {call.state} takes {make.__name__}, and this call carries {call.args!r}: write "
                         f"{call.state.qualified_name}(…)"

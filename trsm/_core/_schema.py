@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from trsm._core._arguments import signature_of
 from trsm._core._bits import members, transpose, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import MutationError, SchemaError, UnknownState, listed, nearest
@@ -471,12 +472,13 @@ def written_arguments(args: Callable[..., object]) -> str:
 
 def _required(args: Callable[..., object]) -> list[inspect.Parameter] | None:
     """Return the parameters that have no default; None if there is no signature to read."""
-    try:
-        parameters = inspect.signature(args).parameters.values()
-    except (TypeError, ValueError):
+    signature = signature_of(args)
+    if signature is None:
         return None
     return [
-        one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        one
+        for one in signature.parameters.values()
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
 
 

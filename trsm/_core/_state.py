@@ -164,9 +164,9 @@ class State(Generic[P, A_co]):
     Each relation takes a state, the name of one declared anywhere in the same schema, or an iterable of them.
 
     Raises:
-      SchemaError: a relation holds something that is neither a state nor a name; ``args`` cannot be called; a flag is
-        no bool; ``tags`` are no words; ``timeout`` is no positive number. All else that can be wrong with a state is
-        found when its class is made.
+      SchemaError: a relation holds something that is neither a state nor a name; ``args`` cannot be called, or is a
+        state; a flag is no bool; ``tags`` are no words; ``timeout`` is no positive number. All else that can be wrong
+        with a state is found when its class is made.
 
     Example::
 
@@ -234,6 +234,11 @@ class State(Generic[P, A_co]):
         timeout: float | None = None,
         on_timeout: str | State[..., object] | None = None,
     ) -> None:
+        if isinstance(args, State):
+            raise SchemaError(
+                "args= was given a state, and no class: above it in this class body stands a state of the same name; "
+                "give the args class another name, such as OrderArgs"
+            )
         if args is not None and not callable(args):
             raise SchemaError(f"args={args!r} cannot be called: write the class of the state's arguments")
         properties = Properties(
@@ -365,7 +370,7 @@ class State(Generic[P, A_co]):
 
     # ---- What it is called with -------------------------------------------------------------------------------------
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[A_co]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[A_co]:
         """Return a call of this state with these arguments, to be given to a mutation.
 
         Args:

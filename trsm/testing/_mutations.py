@@ -10,7 +10,7 @@ import keyword
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, is_typeddict
 
 import attrs
 
@@ -91,7 +91,11 @@ class Writer:
         return f"{mutation.kind}({', '.join([*states, *self._named(mutation.keywords.items())])})"
 
     def _call(self, schema: str, call: Call[object]) -> str:
-        return f"{schema}.{call.state.name}({', '.join(self._arguments(call.args))})"
+        if is_typeddict(call.state.args) and isinstance(call.args, dict):
+            arguments = self._named(cast("dict[str, object]", call.args).items())
+        else:
+            arguments = self._arguments(call.args)
+        return f"{schema}.{call.state.name}({', '.join(arguments)})"
 
     def _arguments(self, instance: object) -> list[str]:
         """Write what an instance of an args class is made of, as far as that can be seen."""

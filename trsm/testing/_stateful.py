@@ -153,7 +153,7 @@ class MachineRules(RuleBasedStateMachine):
 
     # ---- Steps ------------------------------------------------------------------------------------------------------
 
-    def add(self, *states: AnyState | Call[object], wait: bool = True, **keywords: object) -> Result:
+    def add(self, /, *states: AnyState | Call[object], wait: bool = True, **keywords: object) -> Result:
         """Make this mutation of the machine, then let tasks run until all are blocked.
 
         Args:
@@ -166,20 +166,21 @@ class MachineRules(RuleBasedStateMachine):
         """
         return self._mutate(Mutation(self.schema, "add", states, (), keywords), wait)
 
-    def remove(self, *states: AnyState, wait: bool = True, **keywords: object) -> Result:
+    def remove(self, /, *states: AnyState, wait: bool = True, **keywords: object) -> Result:
         """Make this mutation. Otherwise as `add`."""
         return self._mutate(Mutation(self.schema, "remove", states, (), keywords), wait)
 
-    def set(self, *states: AnyState | Call[object], wait: bool = True, **keywords: object) -> Result:
+    def set(self, /, *states: AnyState | Call[object], wait: bool = True, **keywords: object) -> Result:
         """Make this mutation. Otherwise as `add`."""
         return self._mutate(Mutation(self.schema, "set", states, (), keywords), wait)
 
-    def toggle(self, *states: AnyState | Call[object], wait: bool = True, **keywords: object) -> Result:
+    def toggle(self, /, *states: AnyState | Call[object], wait: bool = True, **keywords: object) -> Result:
         """Make this mutation. Otherwise as `add`."""
         return self._mutate(Mutation(self.schema, "toggle", states, (), keywords), wait)
 
     def mutate(
         self,
+        /,
         *,
         add: list[AnyState | Call[object]] | tuple[AnyState | Call[object], ...] = (),
         remove: list[AnyState] | tuple[AnyState, ...] = (),
