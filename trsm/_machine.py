@@ -367,7 +367,8 @@ class Machine(Performer):
         """Wait until all of these states are active at once, as seen after a transition.
 
         Already true when made, it gives the transition that began the youngest of these instances. With `where` or
-        `args` it looks forward only: for a transition that calls or activates one of these states and fits.
+        `args` it looks forward only, as `when_next`: for a transition that calls or activates one of these states and
+        fits.
 
         Args:
           where: a predicate on the transition; it may look and not change anything, and if it raises, the waiter fails.
@@ -450,7 +451,8 @@ class Machine(Performer):
     def when_next(self, state: State[..., object]) -> Waiter[Transition]:
         """Wait for the next transition in which a state activates, or a multi state is called again, however short.
 
-        It looks forward only: made in a handler, it does not see the transition that runs. Raises as `when`.
+        It looks forward only: made in a final handler, it does not see the transition that runs; made in a negotiation
+        handler, which sees the machine as it was before, it does. Raises as `when`.
         """
         number = self._definition.number(state, "when_next")
         self._check_thread("when_next")
@@ -585,7 +587,7 @@ class Machine(Performer):
         return watch
 
     def transitions(self, *, buffer: int, overflow: Overflow) -> Transitions:
-        """Return an async iterator over every transition from now on, through a bounded buffer.
+        """Return an async iterator over every transition from now on, as `when_next`, through a bounded buffer.
 
         It never blocks the machine: what there is no room for is lost, in the way that `overflow` names.
 
@@ -620,7 +622,8 @@ class Machine(Performer):
     def in_use(self) -> InUse:
         """What it holds now, counted: tasks, waiters, scopes, children, and what is queued.
 
-        Once ``when_closed()`` has ended all of it is 0. Reading raises `WrongThread` in another thread.
+        Once ``when_closed()`` has ended all of it is 0, but for children in blocks of their own that still clean up.
+        Reading raises `WrongThread` in another thread.
 
         Example::
 
@@ -1015,7 +1018,7 @@ class _Fitting(Asking[Transition]):
         self._where = where
         self._args = args
         self._since = machine._tick
-        """The machine's tick when it was made: it does not look at a transition that was under way."""
+        """The machine's tick when it was made: it does not look at a transition that was committed by then."""
 
     def _look(self, transition: Transition, removal: Transition | None) -> Transition | None:
         machine, mask = self._machine, self._mask

@@ -742,7 +742,7 @@ class Buffer(Stream[T_co]):
         self._limit = limit
         self._overflow = overflow
         self._since = since
-        """The machine's tick when it was made: a transition that was under way is none of its own."""
+        """The machine's tick when it was made: a transition that was committed by then is none of its own."""
         self._buffer: deque[Transition] = deque()
         self._dropped = 0
         self._error: BufferFull | None = None

@@ -96,6 +96,20 @@ async def test_it_looks_forward_only() -> None:
     assert kinds(await read(made[0])) == ["auto", "add", "close"]
 
 
+async def test_made_in_negotiation_it_sees_what_is_asked_about() -> None:
+    """A negotiation handler sees the machine as it was before, and so does what is made in it: as with waiters."""
+    made: list[Transitions] = []
+
+    @Lamp.On.can_enter
+    def make(t: Transition) -> bool:
+        made.append(machine.transitions(buffer=5, overflow="raise"))
+        return True
+
+    async with trsm.open_machine(Lamp, make) as machine:
+        machine.add(Lamp.On)
+    assert kinds(await read(made[0])) == ["add", "auto", "close"]
+
+
 async def test_drop_oldest() -> None:
     """The newest stay, and what was dropped is counted."""
     async with trsm.open_machine(Lamp) as machine:

@@ -363,7 +363,6 @@ class Engine(Runner):
             raise MutationError("break_on() names no state: write added=…, removed=… or both")
         if call is not None and (not callable(call) or is_async(call)):
             raise TypeError(f"break_on(…, call={call!r}): pass a sync function that takes the transition")
-        self._check_may_change("break_on")
         return self.trace(
             _Breakpoint(
                 self._mask(comes, "break_on(added=…)") if comes else 0,
