@@ -859,8 +859,10 @@ class Machine(Performer):
                     stream = cast("Stream[object]", observer)
                     stream._end()
                     self._announce(Tracer.waiter_ended, stream)
+                elif isinstance(observer, OfClosing):
+                    observer.fail(error)  # it tells a pipe, and nobody awaits it
                 else:
-                    waiter = cast("Condition[object] | OfClosing", observer)
+                    waiter = cast("Condition[object]", observer)
                     waiter.fail(error)
                     failed.append(waiter)
             self._wake(failed)

@@ -250,7 +250,7 @@ class _Ending(OfClosing):
     def __init__(self, pipe: Pipe, machine: Machine) -> None:
         super().__init__()
         self._pipe = weakref.ref(pipe)
-        machine._subscribe(self, (PIPES,))
+        self._refs = (machine._subscribers().add(self, PIPES),)  # tracers are told of waiters, and it is none
 
     def fail(self, error: BaseException) -> None:
         super().fail(error)
