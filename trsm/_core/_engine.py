@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from threading import get_ident
-from types import TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, cast
 
 from trsm._core._bits import members, renumbered, union
@@ -54,10 +53,12 @@ ExplainKind = Literal["add", "remove", "set", "toggle", "mutate"]
 class Binding:
     """What ``bind()`` and ``trace()`` return: detach it to take the handlers, or the tracer, off again."""
 
-    __slots__ = ("_detach",)
+    __slots__ = ("_bound", "_detach", "_engine")
 
-    def __init__(self, detach: Callable[[], None]) -> None:
-        self._detach: Callable[[], None] | None = detach
+    def __init__(self, engine: Engine, bound: object, detach: Callable[[Engine, Any], None]) -> None:
+        self._engine: Engine | None = engine
+        self._bound: object = bound
+        self._detach = detach
 
     def detach(self) -> None:
         """Take it off the machine. Doing so twice is fine; what runs already goes on.
@@ -67,9 +68,16 @@ class Binding:
         Raises:
           ReadOnly, WrongThread: as for `Engine.bind`.
         """
-        if self._detach is not None:
-            self._detach()
-            self._detach = None
+        if self._engine is not None:
+            self._detach(self._engine, self._bound)
+            self._engine = self._bound = None
+
+    def __repr__(self) -> str:
+        if self._engine is None:
+            return "<Binding, detached>"
+        bound = self._bound
+        name = bound.__name__ if isinstance(bound, (FunctionType, ModuleType)) else type(bound).__name__
+        return f"<Binding of {name} to {self._engine.id!r}>"
 
 
 class Engine(Runner):
@@ -288,7 +296,7 @@ class Engine(Runner):
           WrongThread: called from another thread.
         """
         self._rebind((*self._bound, bound), "bind")
-        return Binding(partial(self._unbind, bound))
+        return Binding(self, bound, Engine._unbind)
 
     def detach(self, bound: object) -> None:
         """Take off the handlers of an object that was bound; nothing happens if it is not.
@@ -315,7 +323,7 @@ class Engine(Runner):
         self._retable(table_of(self._definition, self._bound))
         self._tell((tracer,), Tracer.machine_opened)
         self._catch_up()
-        return Binding(partial(self._untrace_once, tracer))
+        return Binding(self, tracer, Engine._untrace_once)
 
     def _untrace_once(self, tracer: Tracer) -> None:
         """Take off one attachment of a tracer: the last, if there are several."""
