@@ -26,8 +26,8 @@ VERSIONS = nox.project.python_versions(PROJECT)  # those of the classifiers
 PYTHONS = [path for version in VERSIONS if (path := found(version))]
 if not PYTHONS:
     raise SystemExit(
-        f"trsm is tested on Python {', '.join(VERSIONS)}, and none of them was found, on the path or among pyenv's; it may "
-        "run on a later one, which nothing has proved yet: to try, add that one to the classifiers in pyproject.toml"
+        f"trsm is tested on Python {', '.join(VERSIONS)}, and none of them was found, on the path or among pyenv's; it "
+        "may run on a later one, which nothing has proved: to try, add that one to the classifiers in pyproject.toml"
     )
 OLDEST = PYTHONS[0]
 
