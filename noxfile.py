@@ -22,9 +22,13 @@ def found(version: str) -> str | None:
     return str(candidates[-1]) if candidates else shutil.which(f"python{version}")
 
 
-PYTHONS = [path for version in nox.project.python_versions(PROJECT) if (path := found(version))]
+VERSIONS = nox.project.python_versions(PROJECT)  # those of the classifiers
+PYTHONS = [path for version in VERSIONS if (path := found(version))]
 if not PYTHONS:
-    raise SystemExit("trsm needs Python 3.11, 3.12 or 3.13, and none of them was found")
+    raise SystemExit(
+        f"trsm is tested on Python {', '.join(VERSIONS)}, and none of them was found, on the path or among pyenv's; it "
+        "may run on a later one, which nothing has proved: to try, add that one to the classifiers in pyproject.toml"
+    )
 OLDEST = PYTHONS[0]
 
 

@@ -2,7 +2,13 @@
 
 Three rings, and an import goes inward only. ``trsm._core`` is the kernel: it decides, imports the standard library and
 attrs, and knows neither trio nor I/O. The other ``trsm._…`` modules are the shell: they perform, on trio. Satellites
-(public subpackages, later) use this door like everybody else. Nothing inside imports the package root.
+(``trsm.testing``, ``trsm.schemas``, the command) use this door like everybody else. Nothing inside imports the package
+root.
+
+A machine is one object of four classes, each of which inherits the one before, so that a mutation is one frame:
+`Runner` (kernel) decides: queue, transitions, errors, closing; `Engine` (kernel) is its face, and checks what is asked;
+`Performer` (shell) acts on what was committed: scopes, tasks, timeouts; `Machine` (shell) adds waiters, children, what
+leaves the block, and closing as a whole. Each calls hooks of its own, which those after it override.
 
 What few programs need is imported when it is first asked for: see `_LATER`.
 """

@@ -30,11 +30,13 @@ from trsm._timers import Timers
 from trsm._waiters import (
     ANY,
     CLOSED,
+    EXTENDED,
     PIPES,
     QUEUE,
     Asking,
     Buffer,
     Condition,
+    Observer,
     OfClosing,
     OfQueue,
     Overflow,
@@ -42,12 +44,16 @@ from trsm._waiters import (
     Subscriptions,
     Waiter,
     Watch,
+    more,
+    of,
     wake,
 )
 
 T = TypeVar("T")
 U = TypeVar("U")
 Ts = TypeVarTuple("Ts")
+_AWAITED = 20
+"""How many waiters `describe` lists."""
 Observing: TypeAlias = "Condition[Any] | OfQueue[Any] | OfClosing | Stream[Any]"
 
 
@@ -279,6 +285,7 @@ class Machine(Performer):
         super()._renumber(places, before)
         if self._subscriptions is not None:
             self._subscriptions.renumber(places)
+        EXTENDED.add(self)
         self._watched = self._held | self._looked_at
 
     def _ask(self, predicate: Callable[[*Ts], U], source: Source | None, *args: *Ts) -> U:
@@ -367,7 +374,8 @@ class Machine(Performer):
         """Wait until all of these states are active at once, as seen after a transition.
 
         Already true when made, it gives the transition that began the youngest of these instances. With `where` or
-        `args` it looks forward only: for a transition that calls or activates one of these states and fits.
+        `args` it looks forward only, as `when_next`: for a transition that calls or activates one of these states and
+        fits.
 
         Args:
           where: a predicate on the transition; it may look and not change anything, and if it raises, the waiter fails.
@@ -450,7 +458,8 @@ class Machine(Performer):
     def when_next(self, state: State[..., object]) -> Waiter[Transition]:
         """Wait for the next transition in which a state activates, or a multi state is called again, however short.
 
-        It looks forward only: made in a handler, it does not see the transition that runs. Raises as `when`.
+        It looks forward only: made in a final handler, it does not see the transition that runs; made in a negotiation
+        handler, which sees the machine as it was before, it does. Raises as `when`.
         """
         number = self._definition.number(state, "when_next")
         self._check_thread("when_next")
@@ -522,7 +531,7 @@ class Machine(Performer):
             raise TypeError(f"when_queue({result!r}): pass what add, remove and the like returned")
         if isinstance(result, Queued) and result._machine is not self._reference:
             raise ValueError(f"when_queue({result!r}): it is in the queue of another machine: ask that one")
-        waiter = OfQueue[Executed | Canceled](lambda: result.outcome if isinstance(result, Queued) else result)
+        waiter = _Turn(self, result)
         if not waiter.look():
             self._subscribe(waiter, (QUEUE,))
         return waiter
@@ -536,7 +545,7 @@ class Machine(Performer):
           WrongThread: called from another thread.
         """
         self._check_thread("when_settled")
-        waiter = OfQueue[Transition](lambda: self.last_transition)
+        waiter = _Settled(self)
         if self._phase == IDLE or self.closed:
             waiter._end(self.last_transition, None)
         else:
@@ -556,7 +565,7 @@ class Machine(Performer):
     def when_closed(self) -> Waiter[None]:
         """Wait until the machine has closed, its body and tasks have ended and its cleanups have run. Never fails."""
         self._check_thread("when_closed")
-        waiter = OfClosing()
+        waiter = OfClosing(self)
         if self._is_joined:
             waiter._end(None, None)
         else:
@@ -577,7 +586,7 @@ class Machine(Performer):
                 print(ticks.active_states)
         """
         self._check_thread("watch")
-        watch = Watch(self._now)
+        watch = Watch(self)
         if self.closed:
             watch._end()
         else:
@@ -585,7 +594,7 @@ class Machine(Performer):
         return watch
 
     def transitions(self, *, buffer: int, overflow: Overflow) -> Transitions:
-        """Return an async iterator over every transition from now on, through a bounded buffer.
+        """Return an async iterator over every transition from now on, as `when_next`, through a bounded buffer.
 
         It never blocks the machine: what there is no room for is lost, in the way that `overflow` names.
 
@@ -607,7 +616,7 @@ class Machine(Performer):
         _check_count("buffer", buffer, 1)
         if overflow not in get_args(Overflow):
             raise ValueError(f'overflow={overflow!r}: write "drop_oldest", "drop_newest" or "raise"')
-        stream = Transitions(buffer, overflow, self._tick)
+        stream = Transitions(self, buffer, overflow)
         if self.closed:
             stream._end()
         else:
@@ -620,7 +629,8 @@ class Machine(Performer):
     def in_use(self) -> InUse:
         """What it holds now, counted: tasks, waiters, scopes, children, and what is queued.
 
-        Once ``when_closed()`` has ended all of it is 0. Reading raises `WrongThread` in another thread.
+        Once ``when_closed()`` has ended all of it is 0, but for children in blocks of their own that still clean up.
+        Reading raises `WrongThread` in another thread.
 
         Example::
 
@@ -630,17 +640,17 @@ class Machine(Performer):
         children = self._children or {}
         return InUse(
             tasks=self._task_count - sum(child._is_started for child in children),  # they are joined as tasks are
-            waiters=self._waiter_count(),
+            waiters=len(self._waiters()),
             scopes=sum(map(len, (self._scopes or {}).values())),
             children=len(children),
             queued=len(self._waiting()),
         )
 
-    def _waiter_count(self) -> int:
+    def _waiters(self) -> list[Observer]:
         subscriptions = self._subscriptions
         if subscriptions is None:
-            return 0
-        return len(subscriptions.of([key for key in subscriptions.tables if key != PIPES]))
+            return []
+        return subscriptions.of([key for key in subscriptions.tables if key != PIPES])
 
     def _described(self) -> list[str]:
         lines = super()._described()
@@ -664,15 +674,17 @@ class Machine(Performer):
             f"while_{'in' if ends_active else ''}active({names[number]}) {len(some)}"
             for (number, ends_active), some in sorted((self._scopes or {}).items(), key=lambda item: item[0])
         ]
-        waiters = self._waiter_count()
-        children = [repr(child.id) for child in self._children or ()]
-        more = f", … {len(children) - 5} more" if len(children) > 5 else ""
+        waiters = self._waiters()
+        awaited = [*map(repr, waiters[:_AWAITED]), *more(len(waiters) - _AWAITED)]
+        children = self._children or ()
+        named = [repr(child.id) for child in children]
+        named[5:] = more(len(children) - 5)
         for title, words in (
             ("tasks", ", ".join(tasks)),
             ("timeouts", ", ".join(timeouts)),
             ("scopes", ", ".join(scopes)),
-            ("waiters", str(waiters) if waiters else ""),
-            ("children", f"{len(children)} ({', '.join(children[:5])}{more})" if children else ""),
+            ("waiters", "\n  ".join([str(len(waiters)), *awaited]) if waiters else ""),
+            ("children", f"{len(children)} ({', '.join(named)})" if children else ""),
         ):
             if words:
                 lines.append(f"{title}: {words}")
@@ -863,8 +875,10 @@ class Machine(Performer):
                     stream = cast("Stream[object]", observer)
                     stream._end()
                     self._announce(Tracer.waiter_ended, stream)
+                elif isinstance(observer, OfClosing):
+                    observer.fail(error)  # it tells a pipe, and nobody awaits it
                 else:
-                    waiter = cast("Condition[object] | OfClosing", observer)
+                    waiter = cast("Condition[object]", observer)
                     waiter.fail(error)
                     failed.append(waiter)
             self._wake(failed)
@@ -942,6 +956,8 @@ class _Active(Condition[Transition]):
 
     __slots__ = ()
 
+    _method = "when"
+
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         missing = self._mask & ~self._machine._active
         if missing:
@@ -954,6 +970,8 @@ class _Inactive(Condition[Transition]):
     """Until none of its states is active."""
 
     __slots__ = ()
+
+    _method = "when_not"
 
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         missing = self._mask & self._machine._active
@@ -968,6 +986,8 @@ class _AnyActive(Condition[Transition]):
 
     __slots__ = ()
 
+    _method = "when_any"
+
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         return bool(self._machine._active & self._mask) and self._end(transition, None)
 
@@ -977,9 +997,14 @@ class _Reached(Condition[Transition]):
 
     __slots__ = ("_tick",)
 
+    _method = "when_tick"
+
     def __init__(self, machine: Machine, mask: int, tick: int) -> None:
         super().__init__(machine, mask)
         self._tick = tick
+
+    def _arguments(self) -> list[str]:
+        return [*super()._arguments(), str(self._tick)]
 
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         state = self._mask.bit_length() - 1
@@ -996,9 +1021,14 @@ class _Query(Asking[Transition]):
 
     __slots__ = ("_query",)
 
+    _method = "when_query"
+
     def __init__(self, machine: Machine, query: Callable[[Ticks], bool]) -> None:
         super().__init__(machine, 0)
         self._query = query
+
+    def _arguments(self) -> list[str]:
+        return [name_of(self._query)]
 
     def _look(self, transition: Transition, removal: Transition | None) -> Transition | None:
         machine = self._machine
@@ -1012,6 +1042,8 @@ class _Fitting(Asking[Transition]):
 
     __slots__ = ("_args", "_since", "_where")
 
+    _method = "when"
+
     def __init__(
         self, machine: Machine, mask: int, where: Callable[[Transition], bool] | None, args: dict[str, object]
     ) -> None:
@@ -1019,7 +1051,11 @@ class _Fitting(Asking[Transition]):
         self._where = where
         self._args = args
         self._since = machine._tick
-        """The machine's tick when it was made: it does not look at a transition that was under way."""
+        """The machine's tick when it was made: it does not look at a transition that was committed by then."""
+
+    def _arguments(self) -> list[str]:
+        where = [] if self._where is None else [f"where={name_of(self._where)}"]
+        return [*super()._arguments(), *where, *(f"{name}=…" for name in self._args)]  # values may be secrets
 
     def _look(self, transition: Transition, removal: Transition | None) -> Transition | None:
         machine, mask = self._machine, self._mask
@@ -1033,6 +1069,8 @@ class _Entering(Condition[T]):
     """Until its state enters, in a transition that was made later."""
 
     __slots__ = ("_since",)
+
+    _method = "when_next"
 
     def __init__(self, machine: Machine, mask: int) -> None:
         super().__init__(machine, mask)
@@ -1053,11 +1091,43 @@ class _Erring(_Entering[Exception]):
 
     __slots__ = ()
 
+    _method = "when_error"
+
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         return transition.error is not None and super()._observe(transition, removal)
 
     def _value_of(self, transition: Transition) -> object:
         return transition.error
+
+
+class _Turn(OfQueue[Executed | Canceled]):
+    """Until a mutation that was queued has had its turn."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, machine: Machine, result: Executed | Canceled | Queued) -> None:
+        super().__init__(machine)
+        self._result = result
+
+    def _outcome(self) -> Executed | Canceled | None:
+        return self._result.outcome if isinstance(self._result, Queued) else self._result
+
+    def _written(self, levels: int) -> str:
+        return f"when_queue({self._result!r}) {of(self._reference)}"
+
+
+class _Settled(OfQueue[Transition]):
+    """Until the queue is empty."""
+
+    __slots__ = ()
+
+    def _outcome(self) -> Transition:
+        machine = cast("Machine | None", self._reference())
+        assert machine is not None  # it asks
+        return machine.last_transition
+
+    def _written(self, levels: int) -> str:
+        return f"when_settled() {of(self._reference)}"
 
 
 _MISSING = object()

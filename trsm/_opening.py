@@ -194,11 +194,8 @@ class _Block:
         escaped: list[BaseException] = []
         try:
             machine.close()
-        except BaseExceptionGroup as group:
-            # Several were raised: they join the others one by one. One handler's own group is one of them.
-            escaped = list(group.exceptions) if group.message == machine._escaped_message else [group]
         except BaseException as raised:
-            escaped = [raised]
+            escaped = _each(raised, machine)
         # The body's exception is kept aside, so that it leaves untouched; the nursery is only to say whether a
         # cancellation in it is its own, or somebody's outside.
         cancelled, rest = (None, None) if body is None else _split(body)
@@ -220,7 +217,10 @@ class _Block:
         if machine._deferred:
             errors = machine._errors = machine._errors or []  # what is reported from now on joins them
             await machine._clean_up(lambda error, source: errors.append(error))
-        machine._joined_now()
+        try:
+            machine._joined_now()
+        except BaseException as raised:  # of a tracer that was told so
+            tasks += _each(raised, machine)
         if error is None and not (machine._errors or escaped or tasks or outside):
             return False
         unhandled = [*(machine._errors or ()), *escaped, *tasks]
@@ -238,7 +238,7 @@ class _Block:
             raise leaving
         finally:
             leaving.__context__ = context  # not the body's exception, which is in it
-            del leaving, last, unhandled, outside, tasks, body, rest, cancelled  # no circle through this frame
+            del leaving, last, unhandled, outside, escaped, tasks, body, rest, cancelled  # no circle through this frame
 
 
 def _check_parent(parent: Machine) -> None:
@@ -248,6 +248,13 @@ def _check_parent(parent: Machine) -> None:
     if parent._closing:
         reason = parent._closing_reason()
         raise MachineClosed(f"open_machine(parent=…): {reason}, and a child cannot outlive it", parent)
+
+
+def _each(raised: BaseException, machine: Machine) -> list[BaseException]:
+    """Return what handlers and tracers of a machine raised, one by one. A group that one of them raised is one."""
+    if isinstance(raised, BaseExceptionGroup) and raised.message == machine._escaped_message:
+        return list(cast("BaseExceptionGroup[BaseException]", raised).exceptions)
+    return [raised]
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

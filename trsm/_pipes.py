@@ -248,9 +248,9 @@ class _Ending(OfClosing):
     __slots__ = ("_pipe",)
 
     def __init__(self, pipe: Pipe, machine: Machine) -> None:
-        super().__init__()
+        super().__init__(machine)
         self._pipe = weakref.ref(pipe)
-        machine._subscribe(self, (PIPES,))
+        self._refs = (machine._subscribers().add(self, PIPES),)  # tracers are told of waiters, and it is none
 
     def fail(self, error: BaseException) -> None:
         super().fail(error)

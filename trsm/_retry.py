@@ -42,7 +42,7 @@ async def retry(
       tries: how many times at most. Default: no bound.
       backoff: seconds before the second try. Default 0.1.
       cap: seconds between two tries at most. Default 60.
-      deadline: seconds for all of it; none is begun after that. Default: none.
+      deadline: seconds from now, not a moment of trio's clock, for all of it; none is begun after that. Default: none.
       until: a waiter; once it has ended, well or not, there is no further try. The first is always made. Default: none.
 
     Returns:

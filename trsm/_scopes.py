@@ -14,6 +14,11 @@ from trsm._protection import protect
 class Holder(Protocol):
     """A machine, as its scopes see it."""
 
+    @property
+    def id(self) -> str:
+        """Its name in messages."""
+        ...  # a protocol's property has no body to run
+
     def _enter_scope(
         self, state: State[..., object], ends_active: bool, scope: trio.CancelScope
     ) -> dict[trio.CancelScope, None] | None:
@@ -78,6 +83,13 @@ class StateScope:
             if not among:
                 self._holder._scopes_left(self._state, self._ends_active)
         return scope.__exit__(exc_type, exc_value, traceback)
+
+    def __repr__(self) -> str:
+        # Whether the scope is cancelled is not asked: it would look at the clock, which there may be none of.
+        among = self._among
+        status = "not entered" if self._scope is None else "entered" if among and self._scope in among else "over"
+        called = f"while_{'in' if self._ends_active else ''}active({self._state})"
+        return f"<StateScope {called} of {self._holder.id!r}, {status}>"
 
 
 protect(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from threading import get_ident
 from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
@@ -37,6 +37,10 @@ QUEUE = -3
 CLOSE = Kind.CLOSE
 PIPES = -10
 """The key of those who tell pipes that the machine closes; they look at nothing."""
+EXTENDED: weakref.WeakSet[object] = weakref.WeakSet()
+"""Machines that got another schema: conditions that had ended by then have the numbers of the one before."""
+_LEVELS, _CHILDREN, _STATES = 3, 4, 8
+"""How much a `repr` shows: levels of composites, members of each, and states of a condition."""
 
 
 class Waiter(Generic[T_co]):
@@ -122,8 +126,16 @@ class Waiter(Generic[T_co]):
         )
 
     def __repr__(self) -> str:
-        state = "waiting" if not self._is_done else "failed" if self._error is not None else "done"
-        return f"<Waiter {state}>"
+        return f"<Waiter {self._written(_LEVELS)}, {self._status}>"
+
+    @property
+    def _status(self) -> str:
+        return "waiting" if not self._is_done else "failed" if self._error is not None else "done"
+
+    @abstractmethod
+    def _written(self, levels: int) -> str:
+        """Return what it waits for, as it would be written, and of which machine; `levels` of composites are left."""
+        ...  # an abstract method has no body to run
 
     def _end(self, value: object, error: BaseException | None) -> Literal[True]:
         """Give it its result; the caller wakes whom this concerns, with `wake`. Return that it has ended."""
@@ -134,6 +146,17 @@ class Waiter(Generic[T_co]):
             subscription.table.drop(subscription)
         self._refs = ()
         return True
+
+
+def of(reference: weakref.ref[Any]) -> str:
+    """Return of which machine something is."""
+    machine = reference()
+    return "of a machine that is gone" if machine is None else f"of {machine.id!r}"
+
+
+def more(count: int) -> list[str]:
+    """Return what to write for those that are not shown."""
+    return [f"… {count} more"] if count > 0 else []
 
 
 def _check_thread(owner: int, what: str) -> None:
@@ -252,8 +275,26 @@ class _Composite(Waiter[T_co]):
             self._conclude()
             self._children = ()
 
+    def _written(self, levels: int) -> str:
+        if not levels or not self._children:  # which are forgotten once it has ended
+            return self._joined(["…"])
+        parts = [
+            f"{child._written(levels - 1)}{f' ({child._status})' if child.done else ''}"
+            for child in self._children[:_CHILDREN]
+        ]
+        return self._joined([*parts, *more(len(self._children) - _CHILDREN)])
+
+    def _joined(self, parts: list[str]) -> str:
+        if self._sign and len(parts) == 2:
+            return f"({self._sign.join(parts)})"
+        return f"{self._method}({', '.join(parts)})"
+
     _is_decided_by_success: ClassVar[bool]
     """Whether one child that ends well is enough, or one that fails."""
+    _method: ClassVar[str]
+    """What makes it."""
+    _sign: ClassVar[str] = ""
+    """What makes it of two."""
 
     def _conclude(self) -> None:
         """End with what the children came to."""
@@ -276,6 +317,8 @@ class _First(_Composite[T_co]):
     __slots__ = ()
 
     _is_decided_by_success = True
+    _method = "wait_any"
+    _sign = " | "
 
     def _conclude(self) -> None:
         for index, child in enumerate(self._children):
@@ -291,6 +334,8 @@ class _First(_Composite[T_co]):
 class _FirstIndexed(_First[T_co]):
     __slots__ = ()
 
+    _sign = ""
+
     def _chosen(self, index: int, value: object) -> object:
         return index, value
 
@@ -301,6 +346,7 @@ class AnyEnd(_Composite[None]):
     __slots__ = ()
 
     _is_decided_by_success = True
+    _method = "wait_any"
 
     def _count(self, child: Waiter[object]) -> None:
         super()._count(child)
@@ -316,6 +362,8 @@ class _All(_Composite[T_co]):
     __slots__ = ()
 
     _is_decided_by_success = False
+    _method = "wait_all"
+    _sign = " & "
 
     def _conclude(self) -> None:
         for child in self._children:
@@ -404,6 +452,19 @@ class Condition(Waiter[T_co]):
         """Look after a transition, and the removal that a fault in it brought; return whether it has ended."""
         ...  # an abstract method has no body to run
 
+    _method: ClassVar[str]
+    """What makes it."""
+
+    def _written(self, levels: int) -> str:
+        return f"{self._method}({', '.join(self._arguments())}) of {self._machine.id!r}"
+
+    def _arguments(self) -> list[str]:
+        """Return what it was made with."""
+        machine, count = self._machine, self._mask.bit_count()
+        if self._is_done and machine in EXTENDED:
+            return ["…"]
+        return [*machine._definition.relations.named(self._mask)[:_STATES], *more(count - _STATES)]
+
     def renumber(self, places: Sequence[int]) -> None:
         """Note that the machine has another schema."""
         self._mask = renumbered(self._mask, places)
@@ -445,7 +506,14 @@ class Asking(Condition[T_co]):
 class OfClosing(Waiter[None]):
     """A waiter for the closing of a machine. It looks at no transition."""
 
-    __slots__ = ()
+    __slots__ = ("_reference",)
+
+    def __init__(self, machine: Any) -> None:
+        super().__init__()
+        self._reference: weakref.ref[Any] = machine._reference
+
+    def _written(self, levels: int) -> str:
+        return f"when_closed() {of(self._reference)}"
 
     def _observe(self, transition: Transition, removal: Transition | None) -> bool:
         """See nothing."""
@@ -459,11 +527,16 @@ class OfClosing(Waiter[None]):
 class OfQueue(Waiter[T_co]):
     """A waiter on the queue of one machine, which looks at it once it has run empty; no task can see it before."""
 
-    __slots__ = ("_outcome",)
+    __slots__ = ("_reference",)
 
-    def __init__(self, outcome: Callable[[], T_co | None]) -> None:
+    def __init__(self, machine: Any) -> None:
         super().__init__()
-        self._outcome = outcome
+        self._reference: weakref.ref[Any] = machine._reference
+
+    @abstractmethod
+    def _outcome(self) -> T_co | None:
+        """Return its value, if that is there."""
+        ...  # an abstract method has no body to run
 
     def look(self) -> bool:
         """Look; return whether it has ended."""
@@ -628,10 +701,11 @@ class Subscriptions:
 class Stream(Generic[T_co]):
     """An async iterator over what happens in a machine, which it never blocks. One task at a time may iterate it."""
 
-    __slots__ = ("__weakref__", "_is_over", "_is_parked", "_refs", "_task", "_thread")
+    __slots__ = ("__weakref__", "_is_over", "_is_parked", "_reference", "_refs", "_task", "_thread")
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Any) -> None:
         self._thread = get_ident()
+        self._reference: weakref.ref[Any] = machine._reference
         self._is_over = False
         self._is_parked = False
         self._task: trio.lowlevel.Task | None = None
@@ -688,6 +762,14 @@ class Stream(Generic[T_co]):
         self._is_parked = False
         return trio.lowlevel.Abort.SUCCEEDED
 
+    def __repr__(self) -> str:
+        status = "ended" if self._is_over else "waiting"
+        return f"<{type(self).__name__} {of(self._reference)}, {status}{self._holds()}>"
+
+    def _holds(self) -> str:
+        """Return what more there is to say of it."""
+        return ""
+
 
 class Watch(Stream[Ticks]):
     """An async iterator over a machine's ticks: the present ones first, then always the latest, never a backlog.
@@ -703,11 +785,11 @@ class Watch(Stream[Ticks]):
       WrongThread: iterated in another thread than that of the machine.
     """
 
-    __slots__ = ("_is_fresh", "_ticks")
+    __slots__ = ("_is_fresh", "_machine")
 
-    def __init__(self, ticks: Callable[[], Ticks]) -> None:
-        super().__init__()
-        self._ticks = ticks
+    def __init__(self, machine: Any) -> None:
+        super().__init__(machine)
+        self._machine = machine
         self._is_fresh = True
         """Whether there are ticks that were not given yet."""
 
@@ -725,7 +807,7 @@ class Watch(Stream[Ticks]):
         if not self._is_fresh:
             raise StopAsyncIteration
         self._is_fresh = False
-        return self._ticks()
+        return cast("Ticks", self._machine._now())
 
 
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "raise"]
@@ -737,12 +819,12 @@ class Buffer(Stream[T_co]):
 
     __slots__ = ("_buffer", "_dropped", "_error", "_limit", "_overflow", "_since")
 
-    def __init__(self, limit: int, overflow: Overflow, since: int) -> None:
-        super().__init__()
+    def __init__(self, machine: Any, limit: int, overflow: Overflow) -> None:
+        super().__init__(machine)
         self._limit = limit
         self._overflow = overflow
-        self._since = since
-        """The machine's tick when it was made: a transition that was under way is none of its own."""
+        self._since: int = machine._tick
+        """The machine's tick when it was made: a transition that was committed by then is none of its own."""
         self._buffer: deque[Transition] = deque()
         self._dropped = 0
         self._error: BufferFull | None = None
@@ -774,6 +856,9 @@ class Buffer(Stream[T_co]):
                 return
             self._buffer.popleft()
         self._buffer.append(transition)
+
+    def _holds(self) -> str:
+        return f", {len(self._buffer)} of {self._limit} in the buffer, {self._dropped} dropped"
 
     def _has_item(self) -> bool:
         return bool(self._buffer)

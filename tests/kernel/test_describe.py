@@ -235,14 +235,15 @@ async def test_a_timeout_that_was_refused_is_not_listed(autojump_clock: MockCloc
 
 
 async def test_scopes_waiters_and_children() -> None:
-    """Scopes by state, waiters and iterators by their number, and the first five children by name."""
+    """Scopes by state, waiters and iterators by what they wait for, and the first five children by name."""
     async with trsm.open_machine(Work, id="work") as machine, trsm.open_machine(Work) as other:
         machine.add(Work.Idle)
         both = machine.when(Work.Busy, Work.Many), machine.watch()
+        two = "waiters: 2", "  <Waiter when(Busy, Many) of 'work', waiting>", "  <Watch of 'work', waiting>"
         with machine.while_active(Work.Idle), machine.while_active(Work.Idle), machine.while_inactive(Work.Busy):
-            assert added(machine) == ["scopes: while_inactive(Busy) 1, while_active(Idle) 2", "waiters: 2"]
+            assert added(machine) == ["scopes: while_inactive(Busy) 1, while_active(Idle) 2", *two]
         piped = trsm.pipe(machine, Work.Many, other)
-        assert added(machine) == ["waiters: 2"]  # a pipe waits for nothing
+        assert added(machine) == [*two]  # a pipe waits for nothing
         del both
         gc.collect()
         assert added(machine) == []
@@ -255,6 +256,16 @@ async def test_scopes_waiters_and_children() -> None:
         assert added(machine) == ["children: 7 ('0', '1', '2', '3', '4', … 2 more)"]
 
 
+async def test_twenty_waiters_are_listed_and_the_others_counted() -> None:
+    """A machine may have any number of them."""
+    async with trsm.open_machine(Work, id="work") as machine:
+        waiters = [machine.when_next(Work.Idle) for _ in range(20)]
+        one = "  <Waiter when_next(Idle) of 'work', waiting>"
+        assert added(machine) == ["waiters: 20", *[one] * 20]
+        waiters += [machine.when_next(Work.Idle), machine.when_next(Work.Idle)]
+        assert added(machine) == ["waiters: 22", *[one] * 20, "  … 2 more"]
+
+
 async def test_a_machine_that_has_ended_can_be_described() -> None:
     """Nothing is left of what it held."""
 
@@ -264,7 +275,7 @@ async def test_a_machine_that_has_ended_can_be_described() -> None:
         machine.start_child(Work)
         waiter = machine.when(Work.Many)
         await wait_all_tasks_blocked()
-        assert len(added(machine)) == 4
+        assert len(added(machine)) == 5
     assert machine.describe().splitlines() == [
         "Machine 'work' on Work, at transition 2, closed",
         "active: none",

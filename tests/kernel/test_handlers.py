@@ -1461,3 +1461,29 @@ def test_watched_handlers_are_the_same_handlers() -> None:
     assert log == ["1", "2"]
     (tasks,) = engine._table.tasks.values()
     assert tasks[0].function is work
+
+
+def test_repr_of_a_binding() -> None:
+    """What is bound, by the name of its class where it has none, and to what."""
+
+    class Porter:
+        @Door.Open.on_enter
+        def greet(self, t: Transition) -> None: ...
+
+    @Door.Open.on_enter
+    def ring(t: Transition) -> None: ...
+
+    module = types.ModuleType("porters")
+    ring.__module__ = "porters"
+    module.ring = ring  # type: ignore[attr-defined]
+    engine = Engine(Door, id="door")
+    bindings = [engine.bind(Porter()), engine.bind(ring), engine.bind(module), engine.trace(trsm.Tracer())]
+    names = ["Porter", "ring", "porters", "Tracer"]
+    assert [repr(binding) for binding in bindings] == [f"<Binding of {name} to 'door'>" for name in names]
+    gone = weakref.ref(engine)
+    for binding in bindings:
+        binding.detach()
+        assert repr(binding) == "<Binding, detached>"
+    del engine
+    gc.collect()
+    assert gone() is None

@@ -403,6 +403,17 @@ def test_machines_leave_no_logger_behind(info: pytest.LogCaptureFixture) -> None
     assert not any(isinstance(one, logging.Logger) and "web 1" in one.name for one in gc.get_objects())
 
 
+def test_a_tracer_of_many_machines_keeps_none_of_their_loggers(info: pytest.LogCaptureFixture) -> None:
+    """One that `tracing` attaches to all machines lives as long as the program."""
+    tracer = LogTracer()
+    for number in range(100):
+        Engine(Web, id=f"site {number}", tracers=[tracer]).add(Web.Down)
+    assert lines(info)[-1] == "INFO trsm.site 99: 1 add: +Down"
+    gc.collect()
+    assert not any(isinstance(one, logging.Logger) and "site 1" in one.name for one in gc.get_objects())
+    assert tracer.__dict__ == LogTracer().__dict__
+
+
 async def test_machines_and_children_are_logged_each_by_its_own_name(info: pytest.LogCaptureFixture) -> None:
     """`open_machine` and `start_child` take ``log_args`` as an engine does."""
     async with trsm.open_machine(Web, id="parent", log_args=["by"]) as machine:

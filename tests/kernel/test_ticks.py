@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trsm import Engine, Schema, State, UnknownState
+from trsm import Engine, MutationError, Schema, State, UnknownState
 from trsm._core._journal import PAGE
 
 
@@ -140,7 +140,11 @@ def test_ticks_are_a_picture_that_does_not_change() -> None:
     assert before[Door.Open] == 0 and engine.ticks[Door.Open] == 1
     assert before == other.ticks != engine.ticks
     assert len({before, other.ticks, engine.ticks}) == 2
-    assert before.is_active() and not before.is_active(Door.Open)
+    assert not before.is_active(Door.Open)
+    with pytest.raises(
+        MutationError, match=r"ticks\.is_active\(\) names no state: write at least one, such as Door\.Open"
+    ):
+        before.is_active(*Door.tagged("typo"))
     with pytest.raises(AttributeError):
         before._values = ()  # type: ignore[misc]
     with pytest.raises(UnknownState, match=r"ticks\[…\]: Other\.On is not a state of Door"):

@@ -522,11 +522,43 @@ async def test_a_waiter_has_no_truth() -> None:
     """`if` and `and` would take it for true, and `and` would drop the first of two: the message says what to do."""
     async with trsm.open_machine(Abc) as machine:
         for waiter in (machine.when(Abc.A), machine.when_closed(), machine.when(Abc.A) | machine.when(Abc.B)):
-            with pytest.raises(
-                TypeError, match=r"<Waiter waiting> is neither true nor false: await it, .* with & and \|"
-            ):
+            with pytest.raises(TypeError, match=r", waiting> is neither true nor false: await it, .* & and \|") as told:
                 bool(waiter)
+            assert str(told.value).startswith(repr(waiter))
         with pytest.raises(TypeError, match="neither true nor false"):
             machine.when(Abc.A) and machine.when(Abc.B)
-        with pytest.raises(TypeError, match=r"<Waiter done> is neither true nor false: .*ask for its .done"):
+        with pytest.raises(TypeError, match=r", done> is neither true nor false: .*ask for its .done"):
             bool(machine.when_not(Abc.A))
+
+
+# ---- What it looks like ---------------------------------------------------------------------------------------------
+
+
+async def test_repr_of_composites() -> None:
+    """What they are made of, and what has become of each part; once they have ended they know their parts no more."""
+    async with trsm.open_machine(Abc, id="abc") as machine, trsm.open_machine(Abc, id="other") as other:
+        a, b, c = machine.when(Abc.A), other.when(Abc.B), machine.when(Abc.C)
+        both, either = a & b, a | (b & c)
+        each, first = wait_all(a, b, c), wait_any(c, b)
+        assert repr(both) == "<Waiter (when(A) of 'abc' & when(B) of 'other'), waiting>"
+        assert repr(either) == "<Waiter (when(A) of 'abc' | (when(B) of 'other' & when(C) of 'abc')), waiting>"
+        assert repr(each) == "<Waiter wait_all(when(A) of 'abc', when(B) of 'other', when(C) of 'abc'), waiting>"
+        assert repr(first) == "<Waiter wait_any(when(C) of 'abc', when(B) of 'other'), waiting>"
+        machine.add(Abc.A)
+        assert repr(both) == "<Waiter (when(A) of 'abc' (done) & when(B) of 'other'), waiting>"
+        assert repr(either) == "<Waiter wait_any(…), done>"
+        machine.close()
+        assert repr(each) == "<Waiter wait_all(…), failed>"
+        assert repr(first) == "<Waiter wait_any(when(C) of 'abc' (failed), when(B) of 'other'), waiting>"
+        other.close()
+
+
+async def test_repr_of_large_composites_is_bounded() -> None:
+    """Three levels are shown, and four parts of each."""
+    async with trsm.open_machine(Abc, id="abc") as machine:
+        a = machine.when(Abc.A)
+        deep = a | a | a | a | a | a
+        one = "when(A) of 'abc'"
+        assert repr(deep) == f"<Waiter (((wait_any(…) | {one}) | {one}) | {one}), waiting>"
+        assert repr(wait_all(*[a] * 4)) == f"<Waiter wait_all({', '.join([one] * 4)}), waiting>"
+        assert repr(wait_all(*[a] * 9)) == f"<Waiter wait_all({', '.join([one] * 4)}, … 5 more), waiting>"

@@ -519,6 +519,33 @@ async def test_what_is_no_exception_leaves_the_block_when_leaving_it_closes() ->
     assert caught.value.exceptions == (stop,)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+async def test_what_is_no_exception_raised_by_tracers_at_the_very_end_joins_the_others(number: int) -> None:
+    """They hear last of all that ``when_closed()`` has ended, when the errors of the machine and the body are there."""
+    error, body = OSError("on_exit"), ValueError("body")
+    stops = [SystemExit(place) for place in range(number)]
+
+    class Leaving(trsm.Tracer):
+        def __init__(self, stop: BaseException) -> None:
+            self.stop = stop
+
+        def waiter_ended(self, machine: trsm.Observed, waiter: object) -> None:
+            raise self.stop
+
+    tracers = [Leaving(stop) for stop in stops]
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with open_machine(Job, fails(Job.Work.on_exit, error), tracers=tracers) as machine:
+            machine.add(Job.Work)
+            closed = machine.when_closed()
+            raise body
+    assert caught.value.exceptions == (error, *stops, body)
+    await closed
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with open_machine(Job, tracers=tracers) as machine:
+            closed = machine.when_closed()
+    assert caught.value.exceptions == tuple(stops)
+
+
 async def test_a_machine_whose_closing_was_interrupted_closes_once() -> None:
     """An error that is reported afterwards joins the group, and no second closing runs."""
     stop, late = KeyboardInterrupt(), ValueError("late")

@@ -67,7 +67,7 @@ async def test_it_waits_while_it_waits() -> None:
 
     async with trsm.open_machine(Job, asks, looks) as machine:
         machine.add(Job.Go)
-        assert seen == ["<Waiter waiting>"]
+        assert seen == [f"<Waiter when_queue(<Queued tick=1>) of {machine.id!r}, waiting>"]
         [waiter] = asks.waiters
         assert waiter.done
         with assert_checkpoints():
@@ -211,7 +211,7 @@ async def test_settled_is_when_asked_implied_and_automatic_is_all_done() -> None
 
     async with trsm.open_machine(Job, asks, looks) as machine:
         machine.add(Job.Go)
-        assert seen == ["<Waiter waiting>"]
+        assert seen == [f"<Waiter when_settled() of {machine.id!r}, waiting>"]
         last = await asks.waiters[0]
         assert isinstance(last, trsm.Transition)
         assert last is machine.last_transition

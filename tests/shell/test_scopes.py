@@ -661,3 +661,21 @@ async def test_scope_of_an_ended_instance_is_left_beside_a_new_one() -> None:
             assert new.cancel_called
         old.__exit__(None, None, None)
         assert not machine._scopes and not machine._watched
+
+
+async def test_repr_of_each_stage() -> None:
+    """Of which state and machine it is, and whether it was entered, and is over."""
+    async with trsm.open_machine(Net, id="net") as machine:
+        machine.add(Net.Up)
+        up, down, late = machine.while_active(Net.Up), machine.while_inactive(Net.Up), machine.while_inactive(Net.Down)
+        assert repr(up) == "<StateScope while_active(Up) of 'net', not entered>"
+        with up, late:
+            assert repr(up) == "<StateScope while_active(Up) of 'net', entered>"
+            with down:
+                assert repr(down) == "<StateScope while_inactive(Up) of 'net', over>"
+            machine.add(Net.Down)
+            assert repr(up) == "<StateScope while_active(Up) of 'net', over>"
+        assert repr(late) == "<StateScope while_inactive(Down) of 'net', over>"
+        with (left := machine.while_active(Net.Down)):
+            pass
+        assert repr(left) == "<StateScope while_active(Down) of 'net', over>"

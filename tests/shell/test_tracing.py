@@ -224,6 +224,22 @@ async def test_waiters_are_told_when_they_subscribe_and_when_they_end() -> None:
     assert told(heard, "waiter_ended")[-1][1] == (closed,)
 
 
+async def test_what_tells_pipes_that_a_machine_closes_is_told_to_nobody() -> None:
+    """It is no waiter of anybody's: neither that it subscribes, nor that it ends with a machine."""
+    heard = Recorder()
+    async with trsm.open_machine(Job, tracers=[heard]) as source:
+        child = source.start_child(Job, tracers=[heard])
+        pipe, other = trsm.pipe(source, Job.Work, child), trsm.pipe(source, Job.Guard, child)
+        pipe.close()
+        child.close()
+        assert other.closed
+        assert told(heard, "waiter_subscribed", "waiter_ended") == []
+        trsm.pipe(source, Job.Work, left := source.start_child(Job, tracers=[heard]))
+        source.close()
+        assert left.closed
+    assert told(heard, "waiter_subscribed", "waiter_ended") == []
+
+
 async def test_scopes_are_told_when_entered_and_when_cancelled() -> None:
     """With the reason; all scopes of a state at once; none that was left before; one over from the start both ways."""
     heard = Recorder()

@@ -96,6 +96,20 @@ async def test_it_looks_forward_only() -> None:
     assert kinds(await read(made[0])) == ["auto", "add", "close"]
 
 
+async def test_made_in_negotiation_it_sees_what_is_asked_about() -> None:
+    """A negotiation handler sees the machine as it was before, and so does what is made in it: as with waiters."""
+    made: list[Transitions] = []
+
+    @Lamp.On.can_enter
+    def make(t: Transition) -> bool:
+        made.append(machine.transitions(buffer=5, overflow="raise"))
+        return True
+
+    async with trsm.open_machine(Lamp, make) as machine:
+        machine.add(Lamp.On)
+    assert kinds(await read(made[0])) == ["add", "auto", "close"]
+
+
 async def test_drop_oldest() -> None:
     """The newest stay, and what was dropped is counted."""
     async with trsm.open_machine(Lamp) as machine:
@@ -275,3 +289,17 @@ async def test_from_another_thread() -> None:
 
         with pytest.raises(trsm.WrongThread, match=r"a transitions\(\) is used in a thread"):
             await trio.to_thread.run_sync(step)
+
+
+async def test_repr_tells_how_full_the_buffer_is() -> None:
+    """And what was lost; the machine may be gone by then."""
+    async with trsm.open_machine(Lamp, id="lamp") as machine:
+        stream = machine.transitions(buffer=2, overflow="drop_oldest")
+        machine.add(Lamp.Blink)
+        assert repr(stream) == "<Transitions of 'lamp', waiting, 1 of 2 in the buffer, 0 dropped>"
+        machine.add(Lamp.Blink)
+        machine.add(Lamp.Blink)
+    assert repr(stream) == "<Transitions of 'lamp', ended, 2 of 2 in the buffer, 2 dropped>"
+    del machine
+    gc.collect()
+    assert repr(stream) == "<Transitions of a machine that is gone, ended, 2 of 2 in the buffer, 2 dropped>"

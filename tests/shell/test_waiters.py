@@ -338,13 +338,87 @@ async def test_repr_and_done_of_each_stage() -> None:
     def wrong(ticks: trsm.Ticks) -> bool:
         raise KeyError("wrong")
 
-    async with trsm.open_machine(Net) as machine:
+    async with trsm.open_machine(Net, id="net") as machine:
         waiter = machine.when(Net.Up)
-        assert (repr(waiter), waiter.done) == ("<Waiter waiting>", False)
+        assert (repr(waiter), waiter.done) == ("<Waiter when(Up) of 'net', waiting>", False)
         machine.add(Net.Up)
-        assert (repr(waiter), waiter.done) == ("<Waiter done>", True)
+        assert (repr(waiter), waiter.done) == ("<Waiter when(Up) of 'net', done>", True)
         failed = machine.when_query(wrong)
-        assert (repr(failed), failed.done) == ("<Waiter failed>", True)
+        name = "test_repr_and_done_of_each_stage.<locals>.wrong"
+        assert (repr(failed), failed.done) == (f"<Waiter when_query({name}) of 'net', failed>", True)
+
+
+async def test_repr_of_each_kind() -> None:
+    """It is what would be written, without values, which may be secrets; of a state that has ended too."""
+
+    class Fits:
+        def __call__(self, t: Transition) -> bool:
+            return False
+
+        def __repr__(self) -> str:
+            return "Fits()"
+
+    def query(ticks: trsm.Ticks) -> bool:
+        return False
+
+    async with trsm.open_machine(Net, id="net") as machine:
+        kinds = {
+            "when(Up, Down)": machine.when(Net.Up, Net.Down),
+            "when(Fetch, where=Fits(), url=…)": machine.when(Net.Fetch, where=Fits(), url="https://sesame"),
+            "when(Up, id=…)": machine.when(Net.Up, id=3),
+            "when_not(Up)": machine.when_not(Net.Up),
+            "when_any(Up, Down)": machine.when_any(Net.Down, Net.Up),
+            "when_tick(Up, 3)": machine.when_tick(Net.Up, 3),
+            "when_tick(Ping, 2)": machine.when_ticks(Net.Ping, 2),
+            "when_next(Ping)": machine.when_next(Net.Ping),
+            "when_query(test_repr_of_each_kind.<locals>.query)": machine.when_query(query),
+            "when_error(Error)": machine.when_error(),
+            "when_error(ErrNet)": machine.when_error(Net.ErrNet),
+            "when_queue(<Executed>)": machine.when_queue(machine.remove(Net.Up)),
+            "when_settled()": machine.when_settled(),
+            "when_closed()": machine.when_closed(),
+        }
+        for words, waiter in kinds.items():
+            assert repr(waiter) == f"<Waiter {words} of 'net', {'done' if waiter.done else 'waiting'}>"
+        assert [words for words, waiter in kinds.items() if waiter.done] == [
+            "when_not(Up)", "when_queue(<Executed>)", "when_settled()",
+        ]  # fmt: skip
+    failed = [words for words, waiter in kinds.items() if repr(waiter) == f"<Waiter {words} of 'net', failed>"]
+    assert len(failed) == 10
+    closed = kinds["when_closed()"]
+    assert repr(closed) == "<Waiter when_closed() of 'net', done>"
+    del machine, kinds, waiter
+    gc.collect()
+    assert repr(closed) == "<Waiter when_closed() of a machine that is gone, done>"
+
+
+async def test_repr_shows_eight_states_at_most() -> None:
+    """And how many more there are."""
+    many = Schema.define("Many", {f"S{number}": State() for number in range(12)})
+    async with trsm.open_machine(many, id="many") as machine:
+        assert (
+            repr(machine.when(*many.states[:8])) == "<Waiter when(S0, S1, S2, S3, S4, S5, S6, S7) of 'many', waiting>"
+        )
+        assert repr(machine.when(*many.states)) == (
+            "<Waiter when(S0, S1, S2, S3, S4, S5, S6, S7, … 5 more) of 'many', waiting>"
+        )
+
+
+async def test_repr_after_the_machine_got_another_schema() -> None:
+    """Who waits still names its states; who had ended has numbers of the schema before, and names none."""
+
+    class First(Schema):
+        New = State()
+
+    class Longer(First, Net):
+        pass
+
+    async with trsm.open_machine(Net, id="net") as machine:
+        done, waiting = machine.when_not(Net.Up), machine.when(Net.Up)
+        machine.extend_schema(Longer)
+        assert (repr(done), repr(waiting)) == (
+            "<Waiter when_not(…) of 'net', done>", "<Waiter when(Up) of 'net', waiting>",
+        )  # fmt: skip
 
 
 def test_waiter_made_by_hand() -> None:

@@ -316,3 +316,11 @@ async def test_dropped_while_a_task_waits_on_it() -> None:
             await wait_all_tasks_blocked()
             assert len(got) == 2
             nursery.cancel_scope.cancel()
+
+
+async def test_repr_of_a_watch() -> None:
+    """Of which machine it is, and whether it has ended."""
+    async with trsm.open_machine(Lamp, id="lamp") as machine:
+        watch = machine.watch()
+        assert repr(watch) == "<Watch of 'lamp', waiting>"
+    assert repr(watch) == "<Watch of 'lamp', ended>"

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from threading import get_ident
-from types import TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, cast
 
 from trsm._core._arguments import fits
@@ -55,10 +54,12 @@ ExplainKind = Literal["add", "remove", "set", "toggle", "mutate"]
 class Binding:
     """What ``bind()`` and ``trace()`` return: detach it to take the handlers, or the tracer, off again."""
 
-    __slots__ = ("_detach",)
+    __slots__ = ("_bound", "_detach", "_engine")
 
-    def __init__(self, detach: Callable[[], None]) -> None:
-        self._detach: Callable[[], None] | None = detach
+    def __init__(self, engine: Engine, bound: object, detach: Callable[[Engine, Any], None]) -> None:
+        self._engine: Engine | None = engine
+        self._bound: object = bound
+        self._detach = detach
 
     def detach(self) -> None:
         """Take it off the machine. Doing so twice is fine; what runs already goes on.
@@ -68,9 +69,16 @@ class Binding:
         Raises:
           ReadOnly, WrongThread: as for `Engine.bind`.
         """
-        if self._detach is not None:
-            self._detach()
-            self._detach = None
+        if self._engine is not None:
+            self._detach(self._engine, self._bound)
+            self._engine = self._bound = None
+
+    def __repr__(self) -> str:
+        if self._engine is None:
+            return "<Binding, detached>"
+        bound = self._bound
+        name = bound.__name__ if isinstance(bound, (FunctionType, ModuleType)) else type(bound).__name__
+        return f"<Binding of {name} to {self._engine.id!r}>"
 
 
 class Engine(Runner):
@@ -289,7 +297,7 @@ class Engine(Runner):
           WrongThread: called from another thread.
         """
         self._rebind((*self._bound, bound), "bind")
-        return Binding(partial(self._unbind, bound))
+        return Binding(self, bound, Engine._unbind)
 
     def detach(self, bound: object) -> None:
         """Take off the handlers of an object that was bound; nothing happens if it is not.
@@ -316,7 +324,7 @@ class Engine(Runner):
         self._retable(table_of(self._definition, self._bound))
         self._tell((tracer,), Tracer.machine_opened)
         self._catch_up()
-        return Binding(partial(self._untrace_once, tracer))
+        return Binding(self, tracer, Engine._untrace_once)
 
     def _untrace_once(self, tracer: Tracer) -> None:
         """Take off one attachment of a tracer: the last, if there are several."""
@@ -364,7 +372,6 @@ class Engine(Runner):
             raise MutationError("break_on() names no state: write added=…, removed=… or both")
         if call is not None and (not callable(call) or is_async(call)):
             raise TypeError(f"break_on(…, call={call!r}): pass a sync function that takes the transition")
-        self._check_may_change("break_on")
         return self.trace(
             _Breakpoint(
                 self._mask(comes, "break_on(added=…)") if comes else 0,

@@ -97,17 +97,14 @@ class LogTracer(Tracer):
 
     def __init__(self, show: Iterable[str] = ()) -> None:
         self._show = checked_show(show, "show")
-        self._hung: dict[str, logging.Logger] = {}
 
     def _logger(self, machine: Observed, level: int) -> logging.Logger | None:
         """Return the logger of a machine, if it is enabled: nothing is worked out for a record that nobody gets."""
-        id = machine.id
-        logger = configured(id)
-        if logger is None:
-            logger = self._hung.get(id)
-            if logger is None:
-                logger = self._hung[id] = _Hung(f"trsm.{id}")
-        return logger if logger.isEnabledFor(level) else None
+        logger = configured(machine.id)
+        if logger is not None:
+            return logger if logger.isEnabledFor(level) else None
+        # It is not kept: a tracer may see any number of machines, and outlive them all.
+        return _Hung(f"trsm.{machine.id}") if ROOT.isEnabledFor(level) else None
 
     def _log(self, machine: Observed, level: int, message: str, *args: object) -> None:
         logger = self._logger(machine, level)

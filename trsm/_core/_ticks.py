@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NoReturn
 
+from trsm._core._errors import MutationError
 from trsm._core._schema import Definition
 from trsm._core._state import State, States
 
@@ -62,7 +63,11 @@ class Ticks:
 
         Raises:
           UnknownState: a state is not one of the machine's schema.
+          MutationError: no state was given.
         """
+        if not states:
+            example = self._definition.states[0].qualified_name
+            raise MutationError(f"ticks.is_active() names no state: write at least one, such as {example}")
         return all(self[state] % 2 for state in states)
 
     def sum(self, *states: State[..., object]) -> int:

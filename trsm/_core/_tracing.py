@@ -115,7 +115,7 @@ class Tracer:
     # ---- Waiters and scopes -----------------------------------------------------------------------------------------
 
     def waiter_subscribed(self, machine: Observed, waiter: object) -> None:
-        """Called when a waiter was made that has to wait; a ``watch()`` too. One composed of others is not told."""
+        """Called when a waiter was made that has to wait; ``watch()`` and ``transitions()`` too, composites not."""
 
     def waiter_ended(self, machine: Observed, waiter: object) -> None:
         """Called when what a waiter waits for has come true, or it has failed."""
