@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import itertools
 import json
 import math
 from collections.abc import Awaitable, Callable
@@ -137,6 +138,73 @@ def test_arguments_that_nobody_passed_are_the_defaults_again() -> None:
     engine.add(Job.Waiting)
     assert engine.snapshot()["args"] == {}
     assert Engine(Job, snapshot=engine.snapshot()).last_transition.args_of(Job.Waiting) == Wait()
+
+
+async def test_default_arguments_that_were_read_are_the_same_again() -> None:
+    """The restored task finds what the first one did, and what handlers and waiters find, too."""
+    numbers = itertools.count()
+
+    @attrs.define
+    class Numbered:
+        number: int = attrs.field(factory=lambda: next(numbers))
+
+    X = Schema.define("X", {"Foo": State(args=Numbered)})
+    Foo = cast("State[[], Numbered]", X["Foo"])
+    seen: list[Numbered] = []
+
+    class Handlers:
+        @Foo.can_enter
+        def ask(self, t: Transition) -> bool:
+            seen.append(t.args_of(Foo))
+            return True
+
+        @Foo.on_enter
+        def act(self, t: Transition) -> None:
+            seen.append(t.args_of(Foo))
+
+        @Foo.task
+        async def work(self, t: Transition) -> None:
+            seen.append(t.args_of(Foo))
+
+    async with trsm.open_machine(X, Handlers()) as machine:
+        machine.add(Foo)
+        await wait_all_tasks_blocked()
+        seen.append((await machine.when(Foo)).args_of(Foo))
+        assert len({id(one) for one in seen}) == 1 and len(seen) == 4
+        snapshot = through_json(machine.snapshot())
+        assert snapshot["args"] == {"Foo": {"number": seen[0].number}}
+    async with trsm.open_machine(X, Handlers(), snapshot=snapshot):
+        await wait_all_tasks_blocked()
+        assert seen[4:] == seen[:1]
+
+
+@pytest.mark.parametrize("is_error_its_own", [True, False])
+def test_default_arguments_that_are_no_plain_data_are_left_out(is_error_its_own: bool) -> None:
+    """Nobody passed them: another such instance is made, whatever their class makes of being looked at."""
+
+    class Vague:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("neither equal nor not")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    @attrs.define
+    class Found:
+        found: object = attrs.field(factory=Vague if is_error_its_own else set, init=False)
+
+    X = Schema.define("X", {"Foo": State(args=Found)})
+    Foo = cast("State[[], Found]", X["Foo"])
+    engine = Engine(X)
+    engine.add(Foo)
+    found = engine.last_transition.args_of(Foo)
+    if not is_error_its_own:
+        cast("set[int]", found.found).add(1)
+    assert engine.snapshot()["args"] == {}
+    assert engine.last_transition.args_of(Foo) is found
+    engine.remove(Foo)
+    engine.add(trsm.Call(Foo, found))
+    with pytest.raises(ValueError if is_error_its_own else SnapshotError):
+        engine.snapshot()
 
 
 def test_of_a_multi_state_the_call_that_began_the_instance_is_kept() -> None:

@@ -988,12 +988,14 @@ class Engine(Runner):
         """Return what the machine is now, as plain data ready for JSON; ``snapshot=`` of `open_machine` restores it.
 
         It holds all ticks, the args instances that active states were called with (of a multi state, by the call that
-        began the instance), what is left of timeouts, and the type and text of ``machine.error``. Handlers, free
-        keywords and children are not part of it: what a restarted task needs belongs in its state's args class.
+        began the instance), what is left of timeouts, and the type and text of ``machine.error``. Default arguments
+        that somebody has read are held too, if they are plain data. Handlers, free keywords and children are not part
+        of it: what a restarted task needs belongs in its state's args class.
 
         Raises:
           SnapshotError: in a transition, or while something is queued; on a machine that is closing or closed; an args
-            instance is not of an attrs class or dataclass, or a field of it is nothing that JSON gives back as it was.
+            instance that was passed is not of an attrs class or dataclass, or a field of it is nothing that JSON gives
+            back as it was.
           WrongThread: called from another thread.
 
         Example::
@@ -1011,16 +1013,10 @@ class Engine(Runner):
                 f"snapshot of machine {self.id!r} in a transition, which is half of something: take it when the "
                 "mutation has returned, or in a task"
             )
-        calls: dict[int, object] = {}
-        for number in members(self._active):
-            began = self._beginning(number)
-            passed = None if began._mutation is None else began._mutation.calls
-            then = began._definition.number(self._definition.states[number], "snapshot")
-            if passed is not None and then in passed:
-                calls[number] = passed[then]
+        began = {number: self._beginning(number) for number in members(self._active)}
         from trsm._core._snapshots import taken
 
-        return taken(self._definition, self._tick, self._ticks, calls, self._seconds_left(), self._error)
+        return taken(self._definition, self._tick, self._ticks, began, self._seconds_left(), self._error)
 
     def _restore(self, snapshot: Mapping[str, object]) -> None:
         """Become what a snapshot says; nothing is mutated, and no handler is called."""

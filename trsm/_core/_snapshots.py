@@ -18,6 +18,7 @@ from trsm._core._errors import MutationError, RestoredError, SnapshotError, near
 from trsm._core._records import Record
 from trsm._core._schema import Definition, missing_arguments
 from trsm._core._state import State
+from trsm._core._transition import Transition
 
 VERSION = 1
 """Of the form of snapshots. One of another version is refused."""
@@ -83,26 +84,42 @@ def taken(
     definition: Definition,
     tick: int,
     ticks: list[int],
-    calls: Mapping[int, object],
+    began: Mapping[int, Transition],
     left: Mapping[int, float | None],
     error: Exception | None,
 ) -> dict[str, object]:
-    """Return a snapshot.
+    """Return a snapshot; `began` has the transitions that began the present instances.
 
     Raises:
       SnapshotError: an instance of an args class cannot be carried by JSON.
     """
     names = definition.relations.names
+    args = {number: _args(definition.states[number], transition) for number, transition in began.items()}
     return {
         "trsm": VERSION,
         "schema": definition.name,
         "fingerprint": fingerprint(definition),
         "tick": tick,
         "ticks": dict(zip(names, ticks, strict=True)),
-        "args": {names[number]: _fields(definition.states[number], calls[number]) for number in sorted(calls)},
+        "args": {names[number]: fields for number, fields in args.items() if fields is not None},
         "timeouts": {names[number]: seconds for number, seconds in left.items()},
         "error": None if error is None else _plain_error(error),
     }
+
+
+def _args(state: State[..., object], transition: Transition) -> dict[str, object] | None:
+    """Return the fields of the args instance that a transition has for a state; None if it has none to be kept."""
+    mutation, number = transition._mutation, transition._definition.number(state, "snapshot")
+    if mutation is None:
+        return None
+    if mutation.calls is not None and number in mutation.calls:
+        return _fields(state, mutation.calls[number])
+    if mutation.defaults is None or number not in mutation.defaults:
+        return None
+    try:
+        return _fields(state, mutation.defaults[number])
+    except Exception:  # nobody passed it: whatever its class makes of it, another one can be made
+        return None
 
 
 def _plain_error(error: Exception) -> dict[str, object]:
