@@ -42,9 +42,10 @@ def open_machine(
     Nothing of the machine runs any more afterwards. Opening activates nothing.
 
     With ``snapshot`` it goes on where that was taken: ticks and active states are as they were, what was left of
-    timeouts is left, and tasks of active states are started again. No ``on_enter`` runs. ``last_transition`` then has
-    the restored states as entering, all but error states: those that were active have a transition of their own, which
-    ``when`` gives. Its ``error``, and ``machine.error``, is a `RestoredError`.
+    timeouts is left, and tasks of active states are started again: of a multi state one for each activation whose tasks
+    had not ended, in order, with its own arguments. No ``on_enter`` runs. ``last_transition`` then has the restored
+    states as entering, all but error states: those that were active have a transition of their own, which ``when``
+    gives. Its ``error``, and ``machine.error``, is a `RestoredError`.
 
     Checkpoints: opening is none; leaving is a schedule point.
 

@@ -253,6 +253,18 @@ class Performer(Engine):
             left.setdefault(number, None)
         return left
 
+    def _unfinished(self) -> dict[int, list[Transition]]:
+        found: dict[int, list[Transition]] = {}
+        for number in members(self._active & self._definition.relations.multi):
+            slot = None if self._slots is None else self._slots.get(number)
+            if slot is not None and slot.instance is not None:
+                # None if the state was not multi when it began, in a schema before: it goes on as one that is not.
+                if slot.instance.unfinished is not None:
+                    found[number] = list(dict.fromkeys(one.transition for one in slot.instance.unfinished))
+            elif number in self._table.tasks:
+                found[number] = []  # they were bound since
+        return found
+
     def _reopened(self, plan: Plan, transition: Transition) -> None:
         self._start_tasks(plan, transition, self._bound)
 

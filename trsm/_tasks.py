@@ -83,6 +83,11 @@ class Activation:
         return self.transition._definition.states[self.handler.state]
 
     @property
+    def is_of_multi(self) -> bool:
+        """Whether there may be more activations of the same instance."""
+        return bool(self.transition._definition.relations.multi >> self.handler.state & 1)
+
+    @property
     def then(self) -> State[..., object] | None:
         """The state that comes when the task returns."""
         return None if self.handler.then < 0 else self.transition._definition.states[self.handler.then]
@@ -111,7 +116,7 @@ class Slot:
     def start(self, activation: Activation) -> None:
         """Start one task for an activation, or let it wait where the state's ``limit`` is reached."""
         if self.instance is None:
-            self.instance = Instance(self)
+            self.instance = Instance(self, activation.is_of_multi)
         self.instance.start(activation)
 
     def counts(self) -> tuple[int, int]:
@@ -156,9 +161,9 @@ class Slot:
 class Instance:
     """One unbroken activity of a state, and the tasks that belong to it."""
 
-    __slots__ = ("active", "is_over", "others", "scope", "slot", "waiting")
+    __slots__ = ("active", "is_over", "others", "scope", "slot", "unfinished", "waiting")
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, is_of_multi: bool) -> None:
         self.slot = slot
         self.is_over = False
         self.scope: trio.CancelScope | None = None
@@ -169,12 +174,16 @@ class Instance:
         """How many tasks with a ``limit`` there are, by `Activation.same`; none is 0. Made when there is one."""
         self.waiting: dict[tuple[int, ...], deque[Activation]] | None = None
         """Activations beyond the ``limit``; none is empty. Made when there is one."""
+        self.unfinished: dict[Activation, None] | None = {} if is_of_multi else None
+        """Those that run or wait, in order, for snapshots; of a multi state alone, as others have just one."""
 
     def start(self, activation: Activation) -> None:
         """Start a task, or queue the activation."""
         handler = activation.handler
         if handler.limit is not None and not self._has_room(activation, handler.limit):
             return
+        if self.unfinished is not None:
+            self.unfinished[activation] = None
         self.slot.owner._spawn(handler.name, self.run, activation)
 
     def _has_room(self, activation: Activation, limit: int) -> bool:
@@ -189,10 +198,13 @@ class Instance:
         if self.waiting is None:
             self.waiting = {}
         waiting = self.waiting.setdefault(same, deque())
-        if len(waiting) >= self.slot.queue_limit:
+        # What a snapshot brings has waited before: there it had room.
+        if len(waiting) >= self.slot.queue_limit and activation.transition.kind != "open":
             self.slot.owner._task_overflow(activation)
         else:
             waiting.append(activation)
+            if self.unfinished is not None:
+                self.unfinished[activation] = None
         return False
 
     def ended(self, activation: Activation) -> None:
@@ -212,7 +224,7 @@ class Instance:
     def end(self, reason: str) -> None:
         """Cancel all tasks, with the reason."""
         self.is_over = True
-        self.waiting = None
+        self.waiting = self.unfinished = None
         for scope in self.scopes():
             scope.cancel(reason)
 
@@ -278,6 +290,8 @@ class Instance:
                 raise error
         finally:
             del error  # its traceback holds this frame, which would be a circle
+            if self.unfinished is not None:
+                del self.unfinished[activation]
             if activation.handler.limit is not None:
                 self.ended(activation)
             owner._task_ended()

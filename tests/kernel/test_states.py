@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 
 import attrs
 import pytest
@@ -238,6 +240,133 @@ def test_arguments_reach_the_handlers() -> None:
     assert seen.args == [None, Url("a"), Size(4), 0]
     assert seen.args[1] is url.args
     assert seen.free == [{}]
+
+
+@attrs.define(eq=False)
+class Basket:
+    """Two are never equal, and what a handler puts in the next one finds."""
+
+    items: list[str] = attrs.field(factory=list)
+
+
+class Shop(Schema):
+    Open = State(args=Basket)
+    Till = State(auto=True, require=Open, args=Basket)
+    Guard = State(auto=True, require=Open)
+    Failed = State(args=Basket)
+    ErrLate = ErrorState(catches=OSError)
+    Error = Schema.Error.extend(add=Failed)
+
+
+def test_default_arguments_are_one_instance_for_all_who_read_them() -> None:
+    """Of a state that is called bare, from outside and in a handler, and for whoever reads them later."""
+    seen: list[object] = []
+
+    @Shop.Open.can_enter
+    def ask(t: Transition) -> bool:
+        t.args_of(Shop.Open).items.append("asked")
+        return True
+
+    @Shop.Open.on_enter
+    def act(t: Transition) -> None:
+        seen.append(t.args_of(Shop.Open))
+        t.machine.toggle(Shop.Failed)
+
+    @Shop.Failed.on_enter
+    def failed(t: Transition) -> None:
+        seen.append(t.args_of(Shop.Failed))
+
+    engine = Engine(Shop, ask, act, failed)
+    engine.add(Shop.Open)
+    opened, queued = seen
+    assert isinstance(opened, Basket) and opened.items == ["asked"]
+    assert engine.last_transition.args_of(Shop.Failed) is queued
+    engine.remove(Shop.Open)
+    engine.add(Shop.Open)
+    assert seen[2] is not opened and cast("Basket", seen[2]).items == ["asked"]
+
+
+def test_default_arguments_of_a_transition_that_nobody_saw_are_one_instance() -> None:
+    """It is made when it is read, and so are they."""
+    engine = Engine(Shop)
+    engine.add(Shop.Failed)
+    first = engine.last_transition.args_of(Shop.Failed)
+    assert engine.last_transition.args_of(Shop.Failed) is first
+    assert engine.last_transition.args == {}
+
+
+@pytest.mark.parametrize("is_from_handler", [True, False])
+def test_default_arguments_are_kept_when_the_automatic_round_is_taken_again(is_from_handler: bool) -> None:
+    """What was put there before somebody else refused is there still; with a cause and without."""
+    seen: list[object] = []
+
+    @Shop.Till.can_enter
+    def ask(t: Transition) -> bool:
+        seen.append(t.args_of(Shop.Till))
+        return True
+
+    @Shop.Guard.can_enter
+    def refuse(t: Transition) -> bool:
+        return False
+
+    @Shop.Till.on_enter
+    def act(t: Transition) -> None:
+        seen.append(t.args_of(Shop.Till))
+
+    @Shop.Failed.on_enter
+    def opens(t: Transition) -> None:
+        t.machine.add(Shop.Open)
+
+    engine = Engine(Shop, ask, refuse, act, opens)
+    engine.add(Shop.Failed if is_from_handler else Shop.Open)
+    assert len(seen) == 2 and seen[0] is seen[1]
+    assert (engine.last_transition.source is not None) == is_from_handler
+
+
+def test_default_arguments_are_kept_when_an_error_is_taken_again() -> None:
+    """What an error brings has them from the first question on."""
+    seen: list[object] = []
+
+    @Shop.ErrLate.can_enter
+    def refuse(t: Transition) -> bool:
+        seen.append(t.args_of(Shop.Failed))
+        return False
+
+    @Shop.Failed.on_enter
+    def act(t: Transition) -> None:
+        seen.append(t.args_of(Shop.Failed))
+
+    @Shop.Error.on_enter
+    def handled(t: Transition) -> None:
+        assert isinstance(t.error, OSError)
+
+    Engine(Shop, refuse, act, handled).add_error(OSError())
+    assert len(seen) == 2 and seen[0] is seen[1]
+
+
+def test_a_dry_run_has_default_arguments_of_its_own() -> None:
+    """All whom it asks read the same, and it leaves nothing to the mutation that follows."""
+    seen: list[object] = []
+
+    @Shop.Open.can_enter
+    def ask(t: Transition) -> bool:
+        seen.append(t.args_of(Shop.Open))
+        return True
+
+    @Shop.can_change
+    def change(t: Transition) -> bool:
+        if not t.is_auto:
+            seen.append(t.args_of(Shop.Open))
+        return True
+
+    engine = Engine(Shop)
+    engine.bind(ask)
+    engine.bind(change)
+    for do in (engine.can_add, partial(engine.explain, "add"), engine.add):
+        do(Shop.Open)
+    assert [one is seen[0] for one in seen[:3]] == [True, True, False]
+    assert seen[2] is seen[3] and seen[4] is seen[5]
+    assert seen[2] is not seen[4]
 
 
 def test_free_keywords_reach_the_handlers() -> None:

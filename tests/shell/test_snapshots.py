@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import itertools
 import json
 import math
 from collections.abc import Awaitable, Callable
@@ -60,6 +61,16 @@ def taken() -> dict[str, object]:
     return through_json(engine.snapshot())
 
 
+def put(snapshot: dict[str, object], *path: object) -> dict[str, object]:
+    """Return a snapshot with something else in one place."""
+    *way, last, value = path
+    place = snapshot
+    for step in way:
+        place = cast("dict[str, dict[str, object]]", place)[cast("str", step)]
+    place[cast("str", last)] = value
+    return snapshot
+
+
 # ---- What comes back ------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +86,7 @@ def test_what_a_snapshot_holds() -> None:
         "tick": 5,
         "ticks": {"Idle": 2, "Fetching": 1, "Waiting": 0, "Beat": 1, "Healthy": 1, "Done": 0, "ErrNet": 0, "Error": 1},
         "args": {"Fetching": {"url": "https://a", "retries": 3, "tags": ["x"], "seen": {"y": None}}},
+        "activations": {},
         "timeouts": {},
         "error": {"type": "ValueError", "text": "what"},
     }
@@ -137,6 +149,73 @@ def test_arguments_that_nobody_passed_are_the_defaults_again() -> None:
     engine.add(Job.Waiting)
     assert engine.snapshot()["args"] == {}
     assert Engine(Job, snapshot=engine.snapshot()).last_transition.args_of(Job.Waiting) == Wait()
+
+
+async def test_default_arguments_that_were_read_are_the_same_again() -> None:
+    """The restored task finds what the first one did, and what handlers and waiters find, too."""
+    numbers = itertools.count()
+
+    @attrs.define
+    class Numbered:
+        number: int = attrs.field(factory=lambda: next(numbers))
+
+    X = Schema.define("X", {"Foo": State(args=Numbered)})
+    Foo = cast("State[[], Numbered]", X["Foo"])
+    seen: list[Numbered] = []
+
+    class Handlers:
+        @Foo.can_enter
+        def ask(self, t: Transition) -> bool:
+            seen.append(t.args_of(Foo))
+            return True
+
+        @Foo.on_enter
+        def act(self, t: Transition) -> None:
+            seen.append(t.args_of(Foo))
+
+        @Foo.task
+        async def work(self, t: Transition) -> None:
+            seen.append(t.args_of(Foo))
+
+    async with trsm.open_machine(X, Handlers()) as machine:
+        machine.add(Foo)
+        await wait_all_tasks_blocked()
+        seen.append((await machine.when(Foo)).args_of(Foo))
+        assert len({id(one) for one in seen}) == 1 and len(seen) == 4
+        snapshot = through_json(machine.snapshot())
+        assert snapshot["args"] == {"Foo": {"number": seen[0].number}}
+    async with trsm.open_machine(X, Handlers(), snapshot=snapshot):
+        await wait_all_tasks_blocked()
+        assert seen[4:] == seen[:1]
+
+
+@pytest.mark.parametrize("is_error_its_own", [True, False])
+def test_default_arguments_that_are_no_plain_data_are_left_out(is_error_its_own: bool) -> None:
+    """Nobody passed them: another such instance is made, whatever their class makes of being looked at."""
+
+    class Vague:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("neither equal nor not")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    @attrs.define
+    class Found:
+        found: object = attrs.field(factory=Vague if is_error_its_own else set, init=False)
+
+    X = Schema.define("X", {"Foo": State(args=Found)})
+    Foo = cast("State[[], Found]", X["Foo"])
+    engine = Engine(X)
+    engine.add(Foo)
+    found = engine.last_transition.args_of(Foo)
+    if not is_error_its_own:
+        cast("set[int]", found.found).add(1)
+    assert engine.snapshot()["args"] == {}
+    assert engine.last_transition.args_of(Foo) is found
+    engine.remove(Foo)
+    engine.add(trsm.Call(Foo, found))
+    with pytest.raises(ValueError if is_error_its_own else SnapshotError):
+        engine.snapshot()
 
 
 def test_of_a_multi_state_the_call_that_began_the_instance_is_kept() -> None:
@@ -324,6 +403,334 @@ async def test_a_bad_snapshot_opens_nothing() -> None:
     with pytest.raises(SnapshotError):
         async with trsm.open_machine(Job, snapshot={"trsm": 1}):
             raise AssertionError
+
+
+# ---- Activations of multi states ------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Item:
+    number: int = 0
+
+
+class Pool(Schema):
+    Working = State(multi=True, args=Item)
+    Plain = State(multi=True)
+    Single = State(args=Item)
+    ErrNet = ErrorState(catches=OSError)
+
+
+class Workers:
+    """Tasks that run until they are told to end, and note what they work on."""
+
+    def __init__(self) -> None:
+        self.begun: list[object] = []
+        self.ends: dict[object, trio.Event] = {}
+
+    async def run(self, what: object) -> None:
+        self.begun.append(what)
+        await self.ends.setdefault(what, trio.Event()).wait()
+
+    async def end(self, *some: object) -> None:
+        for what in some:
+            self.ends.setdefault(what, trio.Event()).set()
+        await wait_all_tasks_blocked()
+
+    @Pool.Working.task(limit=2)
+    async def work(self, t: Transition) -> None:
+        await self.run(t.args_of(Pool.Working).number)
+
+    @Pool.Plain.task
+    async def plain(self, t: Transition) -> None:
+        await self.run("plain")
+
+    @Pool.Single.task
+    async def single(self, t: Transition) -> None:
+        await self.run("single")
+
+    @Pool.ErrNet.task
+    async def report(self, t: Transition) -> None:
+        await self.run(str(t.error))
+
+
+async def begun(snapshot: dict[str, object], *handlers: object) -> list[object]:
+    """Return on what the tasks of a restored machine work."""
+    workers = Workers()
+    async with trsm.open_machine(Pool, workers, *handlers, snapshot=snapshot):
+        await wait_all_tasks_blocked()
+        return sorted(workers.begun, key=str)
+
+
+async def test_only_unfinished_activations_of_a_multi_state_go_on() -> None:
+    """What ran and what waited, each with its own arguments, in order and under the limit; what was done is done."""
+    workers = Workers()
+    async with trsm.open_machine(Pool, workers) as machine:
+        for number in (1, 2, 3, 4):
+            machine.add(Pool.Working(number))
+        await wait_all_tasks_blocked()
+        await workers.end(1)
+        machine.add(Pool.Working(5))
+        snapshot = through_json(machine.snapshot())
+        assert sorted(cast("list[int]", workers.begun)) == [1, 2, 3]
+    entries = [{"number": number} for number in (2, 3, 4, 5)]
+    assert snapshot["activations"] == {"Working": entries}
+    assert snapshot["args"] == {"Working": {"number": 1}}
+    workers = Workers()
+    async with trsm.open_machine(Pool, workers, snapshot=snapshot) as machine:
+        assert through_json(machine.snapshot()) == snapshot  # before they have begun
+        assert await machine.when(Pool.Working) is machine.last_transition
+        assert machine.last_transition.args_of(Pool.Working) == Item(1)
+        await wait_all_tasks_blocked()
+        assert through_json(machine.snapshot()) == snapshot
+        assert sorted(cast("list[int]", workers.begun)) == [2, 3]
+        machine.add(Pool.Working(6))
+        await workers.end(3)
+        assert workers.begun[2:] == [4]
+        assert cast("dict[str, object]", machine.snapshot()["activations"])["Working"] == [
+            {"number": number} for number in (2, 4, 5, 6)
+        ]
+        await workers.end(2)
+        await workers.end(4)
+        assert workers.begun[2:] == [4, 5, 6]
+
+
+async def test_a_multi_state_whose_tasks_have_all_ended_starts_none() -> None:
+    """It is active, and nothing is left to be done; other states have no list, and their tasks are started again."""
+    workers = Workers()
+    async with trsm.open_machine(Pool, workers) as machine:
+        machine.add(Pool.Working(1), Pool.Plain, Pool.Single(2))
+        await wait_all_tasks_blocked()
+        await workers.end(1, "plain", "single")
+        snapshot = through_json(machine.snapshot())
+    assert snapshot["activations"] == {"Working": [], "Plain": []}
+    assert await begun(snapshot) == ["single"]
+
+
+async def test_activations_with_no_arguments_of_their_own() -> None:
+    """Nothing is written of a state without arguments, and of defaults that nobody read; those read are kept."""
+    async with trsm.open_machine(Pool, Workers()) as machine:
+        machine.add(Pool.Plain)
+        machine.add(Pool.Plain, Pool.Working)
+        snapshot = through_json(machine.snapshot())
+        await wait_all_tasks_blocked()
+        after = through_json(machine.snapshot())
+    assert snapshot["activations"] == {"Working": [None], "Plain": [None, None]}
+    assert after["activations"] == {"Working": [{"number": 0}], "Plain": [None, None]}
+    assert await begun(snapshot) == await begun(after) == [0, "plain", "plain"]
+
+
+async def test_each_activation_of_an_error_state_keeps_its_error() -> None:
+    """Its task finds that in ``t.error``, whatever came later; one that nobody brought with an error has none."""
+    workers = Workers()
+    async with trsm.open_machine(Pool, workers) as machine:
+        for text in ("a", "b", "c"):
+            machine.add_error(OSError(text))
+        machine.add(Pool.ErrNet)
+        await wait_all_tasks_blocked()
+        await workers.end("a")
+        snapshot = through_json(machine.snapshot())
+    assert snapshot["activations"] == {
+        "ErrNet": [{"type": "OSError", "text": "b"}, {"type": "OSError", "text": "c"}, None]
+    }
+    assert await begun(snapshot) == ["None", "OSError: b", "OSError: c"]
+
+
+async def test_an_activation_with_several_unfinished_tasks_is_one() -> None:
+    """All tasks of it are started again."""
+    log: list[int] = []
+
+    @Pool.Working.task
+    async def note(t: Transition) -> None:
+        log.append(t.args_of(Pool.Working).number)
+
+    @Pool.Working.task
+    async def wait(t: Transition) -> None:
+        await trio.sleep_forever()
+
+    async with trsm.open_machine(Pool, note, wait, Workers()) as machine:
+        machine.add(Pool.Working(1))
+        machine.add(Pool.Working(2))
+        await wait_all_tasks_blocked()
+        assert sorted(log) == [1, 2]
+        snapshot = through_json(machine.snapshot())
+    assert snapshot["activations"] == {"Working": [{"number": 1}, {"number": 2}]}
+    assert await begun(snapshot, note) == [1, 2]
+    assert sorted(log) == [1, 1, 2, 2]
+
+
+async def test_without_a_list_the_task_of_the_first_call_is_started() -> None:
+    """Of an engine, which has no tasks; of a machine whose state had none; and of a snapshot of an earlier version."""
+    engine = Engine(Pool, Workers())
+    engine.add(Pool.Working(1))
+    engine.add(Pool.Working(2))
+    snapshot = through_json(engine.snapshot())
+    assert snapshot["activations"] == {}
+    assert await begun(snapshot) == [1]
+    del snapshot["activations"]
+    assert await begun(snapshot) == [1]
+    async with trsm.open_machine(Pool, snapshot=snapshot) as machine:
+        assert machine.snapshot()["activations"] == {}
+
+
+async def test_an_engine_takes_a_snapshot_with_activations() -> None:
+    """It starts none of them."""
+    async with trsm.open_machine(Pool, Workers()) as machine:
+        machine.add(Pool.Working(1))
+        engine = Engine(Pool, Workers(), snapshot=machine.snapshot())
+    assert engine.snapshot()["activations"] == {}
+    assert engine.last_transition.args_of(Pool.Working) == Item(1)
+
+
+async def test_tasks_that_were_bound_later_have_no_activations() -> None:
+    """Nothing is replayed, not by a restore either; what runs when its task is detached is kept."""
+    async with trsm.open_machine(Pool) as machine:
+        machine.add(Pool.Working(1))
+        workers = machine.bind(Workers())
+        assert machine.snapshot()["activations"] == {"Working": []}
+        machine.add(Pool.Working(2))
+        workers.detach()
+        snapshot = machine.snapshot()
+    assert snapshot["activations"] == {"Working": [{"number": 2}]}
+    assert await begun(snapshot) == [2]
+
+
+async def test_tasks_of_an_instance_that_is_over_are_not_restored(autojump_clock: MockClock) -> None:
+    """They may clean up while those of the next instance wait: these alone count."""
+
+    @Pool.Working.task
+    async def stubborn(t: Transition) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+
+    async with trsm.open_machine(Pool, stubborn) as machine:
+        machine.add(Pool.Working(1))
+        await wait_all_tasks_blocked()
+        machine.remove(Pool.Working)
+        assert machine.snapshot()["activations"] == {}
+        machine.add(Pool.Working(2))
+        await wait_all_tasks_blocked()
+        snapshot = machine.snapshot()
+        assert snapshot["activations"] == {"Working": [{"number": 2}]}
+        await trio.sleep(3)
+        assert machine.snapshot()["activations"] == {"Working": []}
+    assert await begun(snapshot) == [2]
+
+
+async def test_activations_of_a_schema_before() -> None:
+    """States get other numbers; one that is multi only now goes on as one that is not, until its next instance."""
+
+    class First(Schema):
+        New = State()
+
+    class Larger(First, Pool):
+        Single = Pool.Single.extend(multi=True)
+
+    @Larger.Single.task(limit=1)
+    async def more(t: Transition) -> None:
+        await trio.sleep_forever()
+
+    async with trsm.open_machine(Pool, Workers()) as machine:
+        machine.add(Pool.Working(1), Pool.Single(7))
+        await wait_all_tasks_blocked()
+        machine.extend_schema(Larger)
+        machine.bind(more)
+        machine.add(Larger.Working(2), Larger.Single(8))
+        machine.add(Larger.Single(9))
+        snapshot = through_json(machine.snapshot())
+        assert snapshot["activations"] == {"Working": [{"number": 1}, {"number": 2}]}
+        machine.remove(Larger.Single)
+        machine.add(Larger.Single(10))
+        assert cast("dict[str, object]", machine.snapshot()["activations"])["Single"] == [{"number": 10}]
+    workers = Workers()
+    async with trsm.open_machine(Larger, workers, snapshot=snapshot):
+        await wait_all_tasks_blocked()
+        assert sorted(workers.begun, key=str) == [1, 2, "single"]
+
+
+async def test_what_waited_is_restored_however_small_the_queue() -> None:
+    """It had room; what was refused there is not restored, and what comes now is counted."""
+
+    @Pool.Error.on_enter
+    def full(t: Transition) -> None:
+        assert isinstance(t.error, trsm.QueueFull)
+        refused.append(t)
+
+    refused: list[Transition] = []
+    async with trsm.open_machine(Pool, Workers(), full, queue_limit=3) as machine:
+        for number in range(1, 7):
+            machine.add(Pool.Working(number))
+        assert len(refused) == 1
+        snapshot = machine.snapshot()
+    assert cast("dict[str, list[object]]", snapshot["activations"])["Working"] == [
+        {"number": number} for number in range(1, 6)
+    ]
+    workers = Workers()
+    async with trsm.open_machine(Pool, workers, full, queue_limit=1, snapshot=snapshot) as machine:
+        await wait_all_tasks_blocked()
+        await workers.end(1, 2, 3, 4, 5)
+        assert sorted(cast("list[int]", workers.begun)) == [1, 2, 3, 4, 5]
+        assert len(refused) == 1
+        for number in range(6, 10):
+            machine.add(Pool.Working(number))
+        assert len(refused) == 2
+
+
+async def test_an_unfinished_activation_whose_arguments_are_no_plain_data() -> None:
+    """It would be lost, and is refused; once its task has ended it does not matter."""
+    workers = Workers()
+    async with trsm.open_machine(Pool, workers) as machine:
+        machine.add(Pool.Working(1))
+        machine.add(Pool.Working(cast("int", bad := Number(2))))
+        await wait_all_tasks_blocked()
+        with pytest.raises(SnapshotError, match=r"Working\.number is .*, which JSON would not give back"):
+            machine.snapshot()
+        await workers.end(bad)
+        assert machine.snapshot()["activations"] == {"Working": [{"number": 1}]}
+
+
+class Number(int):
+    """An int that is not just that."""
+
+
+class Needy(Schema):
+    Working = State(multi=True, args=Fetch)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (([],), r"activations is a mapping of names, and this is \[\]"),
+        (("Wroking", []), "activations.Wroking: .* has no state Wroking: did you mean 'Working'"),
+        (("Plain", []), "activations.Plain: Plain is inactive, as its tick is even"),
+        (("Single", [None]), "activations.Single: Single is not multi in Pool, and is activated once"),
+        (("Working", {}), r"activations.Working=\{\} is no list, with one entry for each activation"),
+        (("Working", [None] * 3), "activations.Working: 3 activations cannot lead to tick 3"),
+        (("Working", [None, 3]), r"activations.Working\[1\] is a mapping of names, and this is 3"),
+        (("Working", [{"nmber": 3}]), r"activations.Working\[0\]: Working\(…\): got an unexpected keyword"),
+        (("ErrNet", [{"type": "OSError"}]), r"activations.ErrNet\[0\]=.*: it is null, or has a 'type' and a"),
+    ],
+)
+def test_activations_that_contradict_themselves(path: tuple[object, ...], message: str) -> None:
+    """The message names the field, and the entry."""
+    engine = Engine(Pool)
+    engine.add(Pool.Working(1), Pool.Single(3))
+    engine.add(Pool.Working(2))
+    engine.add(Pool.ErrNet)
+    snapshot = put(through_json(engine.snapshot()), "activations", *path)
+    with pytest.raises(SnapshotError, match=f"snapshot: {message}"):
+        Engine(Pool, snapshot=snapshot)
+
+
+def test_activations_without_the_arguments_that_their_state_needs() -> None:
+    """Null stands for defaults, and there are none."""
+    engine = Engine(Needy)
+    engine.add(Needy.Working("u"))
+    snapshot = put(engine.snapshot(), "activations", "Working", [None])
+    with pytest.raises(SnapshotError, match=r"snapshot: activations.Working\[0\] is null: Working needs url"):
+        Engine(Needy, snapshot=snapshot)
+    beat = put(taken(), "activations", "Beat", [{}])
+    with pytest.raises(SnapshotError, match=r"snapshot: activations.Beat\[0\]: Beat takes no arguments in Job"):
+        Engine(Job, snapshot=beat)
 
 
 # ---- Other schemas --------------------------------------------------------------------------------------------------
@@ -631,16 +1038,6 @@ def test_arguments_that_change_their_kind_when_made_again() -> None:
 # ---- What is no snapshot --------------------------------------------------------------------------------------------
 
 
-def put(snapshot: dict[str, object], *path: object) -> dict[str, object]:
-    """Return a snapshot with something else in one place."""
-    *way, last, value = path
-    place = snapshot
-    for step in way:
-        place = cast("dict[str, dict[str, object]]", place)[cast("str", step)]
-    place[cast("str", last)] = value
-    return snapshot
-
-
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -744,26 +1141,75 @@ def test_arguments_that_their_class_refuses() -> None:
 
 # ---- The rest of a life ---------------------------------------------------------------------------------------------
 
-names = st.sampled_from([str(state) for state in Job.states if state is not Job.Error])
+
+class Office(Job):
+    Sorting = State(multi=True, args=Item)
+    Filing = State(multi=True, args=Item, remove=Job.Idle)
+
+
+names = st.sampled_from([str(state) for state in Office.states if state is not Office.Error])
 steps = st.one_of(
     st.tuples(st.sampled_from(["add", "remove", "toggle"]), names),
     # No sum of these is a timeout: of a task that wakes at that very instant trio says not whether it comes before.
     st.tuples(st.just("sleep"), st.sampled_from([0.500001, 1.000001, 3.000001, 8.000001])),
     st.tuples(st.just("error"), st.sampled_from(["OSError", "KeyError"])),
+    st.tuples(st.just("call"), st.sampled_from(["Sorting", "Filing"])),
+    st.tuples(st.just("end"), st.integers(0, 3)),
 )
 
 
-def act(machine: Machine, what: str, value: object) -> None:
+def act(machine: Machine, step: int, what: str, value: object) -> None:
     if what == "error":
-        machine.add_error(OSError() if value == "OSError" else KeyError())
+        machine.add_error(OSError(str(step)) if value == "OSError" else KeyError(step))
         return
-    state = cast("State[[], object]", Job[str(value)])
-    call = state if state is not Job.Fetching or what == "remove" else Job.Fetching(url="u")
+    state = cast("State[..., object]", Office[str(value)])
+    if what == "call":
+        machine.add(state(step))
+        return
+    call = state if state is not Office.Fetching or what == "remove" else Office.Fetching(url="u")
     cast("Callable[[object], object]", getattr(machine, what))(call)
 
 
 class Working:
-    """Handlers that make mutations, as real ones do."""
+    """Handlers that make mutations, as real ones do, and tasks of multi states, which run until they are told."""
+
+    def __init__(self) -> None:
+        self.running: list[tuple[tuple[str, str], trio.Event]] = []
+
+    async def work(self, state: State[..., object], what: object) -> None:
+        mine = (str(state), str(what)), trio.Event()
+        self.running.append(mine)
+        try:
+            await mine[1].wait()
+        finally:
+            self.running.remove(mine)
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        return sorted(what for what, _ in self.running)
+
+    async def end(self, place: int) -> None:
+        if place < len(self.running):
+            what = self.shown[place]
+            next(event for one, event in self.running if one == what).set()
+            await wait_all_tasks_blocked()
+
+    @Office.Sorting.task(limit=2)
+    async def sort(self, t: Transition) -> None:
+        await self.work(Office.Sorting, t.args_of(Office.Sorting).number)
+
+    @Office.Filing.task
+    async def file(self, t: Transition) -> None:
+        await self.work(Office.Filing, t.args_of(Office.Filing).number)
+
+    @Office.Beat.task(limit=1)
+    async def listen(self, t: Transition) -> None:
+        await self.work(Office.Beat, None)
+
+    @Office.ErrNet.task(limit=2)
+    async def report(self, t: Transition) -> None:
+        error = t.error
+        await self.work(Office.ErrNet, error.text if isinstance(error, RestoredError) else error)
 
     @Job.Error.on_enter
     def handled(self, t: Transition) -> None:
@@ -774,38 +1220,50 @@ class Working:
         t.machine.add(Job.Beat)
 
 
-async def lived(machine: Machine, steps: list[tuple[str, object]]) -> list[object]:
+async def lived(machine: Machine, working: Working, steps: list[tuple[str, object]], start: int) -> list[object]:
     log: list[object] = []
-    for what, value in steps:
+    for step, (what, value) in enumerate(steps, start):
+        await wait_all_tasks_blocked()  # not after the last one: then the snapshot has tasks that have not begun
+        log.append(working.shown)
         if what == "sleep":
             await trio.sleep(cast("float", value))
+        elif what == "end":
+            await working.end(cast("int", value))
         else:
-            act(machine, what, value)
-        log.append([machine.tick(state) for state in Job.states])
+            act(machine, step, what, value)
+        log.append([machine.tick(state) for state in Office.states])
         log.append(machine.last_transition.tick)
     return log
 
 
+ENDS: list[tuple[str, object]] = [("end", 0)] * 4
+"""So that what waited is seen to begin."""
+
+
 async def whole(first: list[tuple[str, object]], second: list[tuple[str, object]]) -> list[object]:
-    async with trsm.open_machine(Job, Working()) as machine:
-        await lived(machine, first)
-        return await lived(machine, second)
+    working = Working()
+    async with trsm.open_machine(Office, working) as machine:
+        await lived(machine, working, first, 0)
+        return await lived(machine, working, [*second, *ENDS], len(first))
 
 
 async def halved(first: list[tuple[str, object]], second: list[tuple[str, object]]) -> list[object]:
-    async with trsm.open_machine(Job, Working()) as machine:
-        await lived(machine, first)
+    working = Working()
+    async with trsm.open_machine(Office, working) as machine:
+        await lived(machine, working, first, 0)
         snapshot = json.dumps(machine.snapshot(), allow_nan=False)
     await trio.sleep(100)
-    async with trsm.open_machine(Job, Working(), snapshot=json.loads(snapshot)) as machine:
-        return await lived(machine, second)
+    working = Working()
+    async with trsm.open_machine(Office, working, snapshot=json.loads(snapshot)) as machine:
+        return await lived(machine, working, [*second, *ENDS], len(first))
 
 
 @given(st.lists(steps, max_size=12), st.lists(steps, max_size=12))
 def test_a_restored_machine_goes_on_as_the_original_would_have_property(
     first: list[tuple[str, object]], second: list[tuple[str, object]]
 ) -> None:
-    """Run half, snapshot, restore, run the rest: the same ticks after each step as without the interruption."""
+    """Run half, snapshot, restore, run the rest: at each step the same ticks as without the interruption, and of multi
+    states tasks with the same arguments."""
 
     def run(life: Callable[..., Awaitable[list[object]]]) -> list[object]:
         return trio.run(life, first, second, clock=MockClock(autojump_threshold=0))

@@ -1007,12 +1007,16 @@ class Engine(Runner):
         """Return what the machine is now, as plain data ready for JSON; ``snapshot=`` of `open_machine` restores it.
 
         It holds all ticks, the args instances that active states were called with (of a multi state, by the call that
-        began the instance), what is left of timeouts, and the type and text of ``machine.error``. Handlers, free
-        keywords and children are not part of it: what a restarted task needs belongs in its state's args class.
+        began the instance), what is left of timeouts, and the type and text of ``machine.error``. Default arguments
+        that somebody has read are held too, if they are plain data. Of multi states with tasks it holds each activation
+        whose tasks have not ended, with its arguments or its error: a machine starts the tasks of just these again.
+        Handlers, free keywords and children are not part of it: what a restarted task needs belongs in its state's
+        args class.
 
         Raises:
           SnapshotError: in a transition, or while something is queued; on a machine that is closing or closed; an args
-            instance is not of an attrs class or dataclass, or a field of it is nothing that JSON gives back as it was.
+            instance that was passed is not of an attrs class or dataclass, or a field of it is nothing that JSON gives
+            back as it was.
           WrongThread: called from another thread.
 
         Example::
@@ -1030,16 +1034,11 @@ class Engine(Runner):
                 f"snapshot of machine {self.id!r} in a transition, which is half of something: take it when the "
                 "mutation has returned, or in a task"
             )
-        calls: dict[int, object] = {}
-        for number in members(self._active):
-            began = self._beginning(number)
-            passed = None if began._mutation is None else began._mutation.calls
-            then = began._definition.number(self._definition.states[number], "snapshot")
-            if passed is not None and then in passed:
-                calls[number] = passed[then]
+        began = {number: self._beginning(number) for number in members(self._active)}
         from trsm._core._snapshots import taken
 
-        return taken(self._definition, self._tick, self._ticks, calls, self._seconds_left(), self._error)
+        unfinished, left = self._unfinished(), self._seconds_left()
+        return taken(self._definition, self._tick, self._ticks, began, unfinished, left, self._error)
 
     def _restore(self, snapshot: Mapping[str, object]) -> None:
         """Become what a snapshot says; nothing is mutated, and no handler is called."""
@@ -1052,22 +1051,35 @@ class Engine(Runner):
         self._error = restored.error
         self._began = [None for _ in restored.ticks]
         errors = restored.active & definition.errors
+        # Before the transitions that stand for the beginnings, so that those are what is noted.
+        for number, activations in restored.activations.items():
+            for calls, error in activations:
+                self._reopen(1 << number, calls, error, 1 << number)
+        tasked = restored.active & ~union(1 << number for number in restored.activations)
         # Those that came with an error find it in their transition; the others have none.
-        last = self._reopen(restored.active & ~errors, restored.calls, None)
-        self._reopen(errors, restored.calls, restored.error)
+        last = self._reopen(restored.active & ~errors, restored.calls, None, tasked)
+        self._reopen(errors, restored.calls, restored.error, tasked)
         self._last = last
         self._time_restored(restored.left)
 
-    def _reopen(self, entering: int, calls: dict[int, object], error: Exception | None) -> Transition:
-        """Let a transition stand for those that began these instances, in the machine that was."""
+    def _reopen(self, entering: int, calls: dict[int, object], error: Exception | None, tasked: int) -> Transition:
+        """Let a transition stand for those that began these instances, in the machine that was; start these tasks."""
         order = self._definition.relations.in_order(entering)
-        tasks = tuple((number, self._table.tasks[number]) for number in order if number in self._table.tasks)
+        table = self._table.tasks
+        tasks = tuple((number, table[number]) for number in order if number in table and tasked >> number & 1)
         plan = Plan(OPENING, self._active, accepted=True, target=self._active, entering=order, began=order, tasks=tasks)
         transition = self._new_transition(plan, Mutation(OPENING, calls=calls or None, error=error))
         for number in order:
             self._began[number] = transition
         self._reopened(plan, transition)
         return transition
+
+    def _unfinished(self) -> dict[int, list[Transition]]:
+        """Return the transitions of unfinished activations, of each active multi state that has tasks.
+
+        An engine runs none.
+        """
+        return {}
 
     def _seconds_left(self) -> dict[int, float | None]:
         """Return what is left of the timeouts of active states, in the order in which they end; None for one that is

@@ -149,7 +149,18 @@ EXECUTED = Executed()
 class Mutation:
     """A mutation that carries more than its states, or waits in the queue."""
 
-    __slots__ = ("args", "calls", "error", "outcome", "request", "result", "scope", "source", "toggle")
+    __slots__ = (
+        "args",
+        "calls",
+        "defaults",
+        "error",
+        "outcome",
+        "request",
+        "result",
+        "scope",
+        "source",
+        "toggle",
+    )
 
     def __init__(
         self,
@@ -169,6 +180,8 @@ class Mutation:
         self.args = args
         self.calls = calls
         """State -> the instance of its args class that it was called with."""
+        self.defaults: dict[int, object] | None = None
+        """State -> the instance with its class's defaults that was made when it was first read; not of those called."""
         self.scope = scope
         self.source = source
         self.result = result

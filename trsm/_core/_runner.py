@@ -977,6 +977,7 @@ class Runner:
                 self._conclude(plan, transition, ended, bound)
                 return barred
             handler = ended.handler
+            mutation = transition._mutation  # default arguments that were read are kept there
             self._canceled(plan, transition, ended)
             if ended.error is not None:
                 entering = union(1 << state for state in plan.entering)

@@ -1,8 +1,8 @@
 """Snapshots: what a machine is at one moment, as plain data that JSON can carry, and the way back.
 
-A snapshot holds ticks, the instances of args classes that active states were called with, what is left of timeouts,
-and the text of the present error; no handler, no free keyword, no transition. Whatever is wrong with one is found, and
-named by its field, before any effect.
+A snapshot holds ticks, the instances of args classes that active states were called with, which activations of multi
+states have unfinished tasks, what is left of timeouts, and the text of the present error; no handler, no free keyword,
+no transition. Whatever is wrong with one is found, and named by its field, before any effect.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from trsm._core._errors import MutationError, RestoredError, SnapshotError, near
 from trsm._core._records import Record
 from trsm._core._schema import Definition, missing_arguments
 from trsm._core._state import State
+from trsm._core._transition import Transition
 
 VERSION = 1
 """Of the form of snapshots. One of another version is refused."""
-FIELDS = ("trsm", "schema", "fingerprint", "tick", "ticks", "args", "timeouts", "error")
+FIELDS = ("trsm", "schema", "fingerprint", "tick", "ticks", "args", "activations", "timeouts", "error")
+
+Activated = tuple[dict[int, object], RestoredError | None]
+"""What an activation of a multi state came with: its call, if it had arguments, and its error, if that brought it."""
 
 
 class Restored(Record):
@@ -31,6 +35,8 @@ class Restored(Record):
     ticks: list[int]
     active: int
     calls: dict[int, object]
+    activations: dict[int, list[Activated]]
+    """State -> its activations whose tasks are unfinished, in order. Of others the tasks begin with the instance."""
     left: dict[int, float | None]
     """State -> how many seconds are left of its timeout; None if it is over, and the state stayed. Of those that end at
     the same time the first is the first here."""
@@ -83,26 +89,59 @@ def taken(
     definition: Definition,
     tick: int,
     ticks: list[int],
-    calls: Mapping[int, object],
+    began: Mapping[int, Transition],
+    unfinished: Mapping[int, list[Transition]],
     left: Mapping[int, float | None],
     error: Exception | None,
 ) -> dict[str, object]:
     """Return a snapshot.
 
+    Args:
+      definition, tick, ticks, left, error: what it holds.
+      began: active state -> the transition that began its instance.
+      unfinished: state -> the transitions of its activations whose tasks are unfinished.
+
     Raises:
       SnapshotError: an instance of an args class cannot be carried by JSON.
     """
     names = definition.relations.names
+    args = {number: _args(definition.states[number], transition) for number, transition in began.items()}
     return {
         "trsm": VERSION,
         "schema": definition.name,
         "fingerprint": fingerprint(definition),
         "tick": tick,
         "ticks": dict(zip(names, ticks, strict=True)),
-        "args": {names[number]: _fields(definition.states[number], calls[number]) for number in sorted(calls)},
+        "args": {names[number]: fields for number, fields in args.items() if fields is not None},
+        "activations": {
+            names[number]: [_activated(definition, number, transition) for transition in transitions]
+            for number, transitions in unfinished.items()
+        },
         "timeouts": {names[number]: seconds for number, seconds in left.items()},
         "error": None if error is None else _plain_error(error),
     }
+
+
+def _args(state: State[..., object], transition: Transition) -> dict[str, object] | None:
+    """Return the fields of the args instance that a transition has for a state; None if it has none to be kept."""
+    mutation, number = transition._mutation, transition._definition.number(state, "snapshot")
+    if mutation is None:
+        return None
+    if mutation.calls is not None and number in mutation.calls:
+        return _fields(state, mutation.calls[number])
+    if mutation.defaults is None or number not in mutation.defaults:
+        return None
+    try:
+        return _fields(state, mutation.defaults[number])
+    except Exception:  # nobody passed it: whatever its class makes of it, another one can be made
+        return None
+
+
+def _activated(definition: Definition, number: int, transition: Transition) -> dict[str, object] | None:
+    """Return what an activation came with: an error state's error, the arguments of another; None for nothing."""
+    if definition.errors >> number & 1:
+        return None if transition.error is None else _plain_error(transition.error)
+    return _args(definition.states[number], transition)
 
 
 def _plain_error(error: Exception) -> dict[str, object]:
@@ -218,7 +257,7 @@ def read_snapshot(definition: Definition, data: object) -> Restored:
     if version != VERSION:
         raise SnapshotError(f"snapshot: trsm={version!r}: this version of trsm reads snapshots of form {VERSION}")
     for field in FIELDS:
-        if field not in top:
+        if field not in top and field != "activations":  # which snapshots did not have at first
             raise SnapshotError(f"snapshot: {field!r} is missing: it was truncated, or made by hand")
     for field in top:
         if field not in FIELDS:
@@ -233,8 +272,9 @@ def read_snapshot(definition: Definition, data: object) -> Restored:
     active = sum(1 << number for number, value in enumerate(ticks) if value & 1)
     reader.check(active, ticks)
     calls = reader.calls(top["args"], active)
+    activations = reader.activations(top.get("activations", {}), active, ticks)
     left = reader.left(top["timeouts"], active)
-    return Restored(tick, ticks, active, calls, left, reader.error(top["error"], active))
+    return Restored(tick, ticks, active, calls, activations, left, reader.error(top["error"], active))
 
 
 class _Reader:
@@ -297,21 +337,51 @@ class _Reader:
         found: dict[int, object] = {}
         for number, written in self._active(data, "args", active).items():
             state = self.definition.states[number]
-            fields = _mapping(written, f"snapshot: args.{state}")
-            if state.args is None:
-                raise SnapshotError(f"snapshot: args.{state}: {state} takes no arguments in {self.definition.name}")
-            try:
-                found[number] = state(**fields).args
-            except MutationError as error:
-                raise SnapshotError(f"snapshot: args.{state}: {error}") from None
-            except Exception as error:
-                raise SnapshotError(f"snapshot: args.{state}: its args class refused them: {error!r}") from error
+            found[number] = self._instance(state, written, f"snapshot: args.{state}")
         for number in members(active):
             state = self.definition.states[number]
             missing = [] if number in found or state.args is None else missing_arguments(state.args)
             if missing:
                 raise SnapshotError(f"snapshot: args.{state} is missing: {state} is active, and needs {missing[0]}")
         return found
+
+    def _instance(self, state: State[..., object], written: object, where: str) -> object:
+        """Return the args instance of these fields."""
+        fields = _mapping(written, where)
+        if state.args is None:
+            raise SnapshotError(f"{where}: {state} takes no arguments in {self.definition.name}")
+        try:
+            return state(**fields).args
+        except MutationError as error:
+            raise SnapshotError(f"{where}: {error}") from None
+        except Exception as error:
+            raise SnapshotError(f"{where}: its args class refused them: {error!r}") from error
+
+    def activations(self, data: object, active: int, ticks: list[int]) -> dict[int, list[Activated]]:
+        found: dict[int, list[Activated]] = {}
+        for number, several in self._active(data, "activations", active).items():
+            state = self.definition.states[number]
+            where = f"snapshot: activations.{state}"
+            if not self.definition.relations.multi >> number & 1:
+                raise SnapshotError(f"{where}: {state} is not multi in {self.definition.name}, and is activated once")
+            if not isinstance(several, list):
+                raise SnapshotError(f"{where}={several!r} is no list, with one entry for each activation")
+            entries = cast("list[object]", several)
+            if len(entries) > (ticks[number] + 1) // 2:
+                raise SnapshotError(f"{where}: {len(entries)} activations cannot lead to tick {ticks[number]}")
+            found[number] = [self._activated(number, entry, f"{where}[{place}]") for place, entry in enumerate(entries)]
+        return found
+
+    def _activated(self, number: int, entry: object, where: str) -> Activated:
+        state = self.definition.states[number]
+        if entry is None:
+            missing = [] if state.args is None else missing_arguments(state.args)
+            if missing:
+                raise SnapshotError(f"{where} is null: {state} needs {missing[0]}")
+            return {}, None
+        if self.definition.errors >> number & 1:
+            return {}, _restored_error(entry, where)
+        return {number: self._instance(state, entry, where)}, None
 
     def left(self, data: object, active: int) -> dict[int, float | None]:
         found: dict[int, float | None] = {}
@@ -334,13 +404,18 @@ class _Reader:
     def error(self, data: object, active: int) -> RestoredError | None:
         if data is None:
             return None
-        error = _mapping(data, "snapshot: error")
-        name, text = error.get("type"), error.get("text")
-        if not isinstance(name, str) or not isinstance(text, str) or len(error) != 2:
-            raise SnapshotError(f"snapshot: error={data!r}: it is null, or has a 'type' and a 'text', both strings")
+        error = _restored_error(data, "snapshot: error")
         if not active >> self.definition.error & 1:
             raise SnapshotError("snapshot: error: there is one, and Error is inactive, as its tick is even")
-        return RestoredError(name, text)
+        return error
+
+
+def _restored_error(data: object, where: str) -> RestoredError:
+    error = _mapping(data, where)
+    name, text = error.get("type"), error.get("text")
+    if not isinstance(name, str) or not isinstance(text, str) or len(error) != 2:
+        raise SnapshotError(f"{where}={data!r}: it is null, or has a 'type' and a 'text', both strings")
+    return RestoredError(name, text)
 
 
 def _mapping(data: object, what: str) -> Mapping[str, object]:

@@ -147,6 +147,8 @@ class Transition:
     def args_of(self, state: State[..., A]) -> A:
         """Return the instance of a state's args class that it was called with, or one with the class's defaults.
 
+        It is the same one for all who ask: handlers, tasks and waiters.
+
         Raises:
           LookupError: the state neither was called nor enters; or `Engine.explain` asks about it without the
             arguments that it needs.
@@ -160,8 +162,17 @@ class Transition:
             raise LookupError(f"t.args_of({state}): this transition neither called {state} nor does {state} enter")
         if self.dry_run and state.args is not None and missing_arguments(state.args):
             raise LookupError(f"t.args_of({state}): explained without arguments: pass {state.qualified_name}(…)")
-        # Only a state that nobody calls has no instance, and then its args class has defaults: the schema saw to it.
-        return cast("A", None if state.args is None else state.args())
+        if state.args is None:
+            return cast("A", None)
+        mutation = self._mutation
+        if mutation is None:  # one that carries nothing is the same as none
+            mutation = self._mutation = Mutation(self._plan.request)
+        if mutation.defaults is None:
+            mutation.defaults = {}
+        if number not in mutation.defaults:
+            # Only what nobody calls has no instance, and then its args class has defaults: the schema saw to it.
+            mutation.defaults[number] = state.args()
+        return cast("A", mutation.defaults[number])
 
     @property
     def result(self) -> object:
