@@ -157,7 +157,7 @@ class Runner:
         self._tracers = with_tracers_of_context(tracers)
         self._tags = tags
         self._thread = get_ident()
-        self._active = 0
+        self._active: int = 0
         self._counts = [0] * len(definition.states)
         """The ticks after the first `_counted` entries of the journal; see `_ticks`."""
         self._counted = 0
