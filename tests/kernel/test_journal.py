@@ -137,3 +137,20 @@ def test_the_ticks_at_close_are_worked_out_without_the_machine() -> None:
     assert engine._counted == counted < 7
     assert engine.ticks_at_close is at_close
     assert engine.ticks == at_close
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=20))
+def test_transitions_of_a_page_read_in_any_order(order: list[int]) -> None:
+    """Each knows the ticks around it, whichever was read before."""
+    engine = Engine(Lamps)
+    noted: list[tuple[Transition, tuple[int, ...], tuple[int, ...]]] = []
+    for number in range(31):
+        before = engine.ticks._values
+        engine.toggle(list(Lamps)[number % 3], lumen=7)
+        noted.append((engine.last_transition, before, engine.ticks._values))
+    executed = [one for one in noted if one[1] != one[2]]
+    assert len(executed) > 9
+    for place in order:
+        transition, before, after = executed[place % len(executed)]
+        assert transition.before._values == before
+        assert transition.after._values == after

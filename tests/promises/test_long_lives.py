@@ -16,8 +16,8 @@ from proof import apart, scaled
 Figure = Callable[..., None]
 pytestmark = pytest.mark.timeout(120 if proof.SCALE != "long" else 3600)
 HASH_SEEDS = (0, 1, 2, 3)
-PARTS = (0, 1)
-"""Seeds of the two longest, which are done in two parts, so that two cores share them."""
+PARTS = range(2 if proof.SCALE != "long" else 16)
+"""Seeds of the two longest, which are done in parts, so that two cores share them to the end."""
 
 
 @pytest.mark.promise(1, 3, 5, 6, 7, 15, 21)

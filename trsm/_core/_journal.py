@@ -27,7 +27,7 @@ class Journal:
     A transition holds the page that it is written on, and finds the ticks around it there.
     """
 
-    __slots__ = ("_machine_id", "base", "definition", "machine", "plans", "size", "sources", "tick")
+    __slots__ = ("_known", "_machine_id", "base", "definition", "machine", "plans", "size", "sources", "tick")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Journal:
         self.sources: dict[int, Source] | None = None
         """Entry -> who made it, where nobody kept a transition that knows it."""
         self.size = PAGE if len(base) <= PAGE else len(base)
+        self._known: tuple[int, tuple[int, ...]] | None = None
+        """How many entries were counted last, and the ticks after them: who reads in order counts each entry once."""
 
     @property
     def machine_id(self) -> str:
@@ -64,8 +66,13 @@ class Journal:
 
     def at(self, position: int, last: Plan | None = None) -> tuple[int, ...]:
         """Return the ticks after the first `position` entries, and then after `last`."""
-        values = list(self.base)
-        count(values, self.plans[:position])
+        start, ticks = self._known or (0, self.base)
+        if start > position:
+            start, ticks = 0, self.base
+        values = list(ticks)
+        if start < position:
+            count(values, self.plans[start:position])
+            self._known = position, tuple(values)
         if last is not None:
             count(values, (last,))
         return tuple(values)
