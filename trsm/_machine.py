@@ -832,27 +832,30 @@ class Machine(Performer):
         if self._phase == IDLE:
             self._drain(None)
         else:
-            self._ask_busy_children()
+            self._ask_children()
 
     def _close_now(self) -> None:
         # Whatever wants it: a child in a transition closes at the end of that, and the last of them comes here again.
-        if self._closing or not self._ask_busy_children():
+        if self._closing or not self._ask_children():
             super()._close_now()
         else:
             self._is_due = self._auto_due = False
             self._calls = {}  # mutations are canceled from now on
             self._drop_waiting(self._closing_reason())
 
-    def _busy_children(self) -> list[Machine]:
-        """Return the children that are in a transition, or have descendants that are, youngest first."""
-        return [child for child in reversed(self.children) if child._is_busy] if self._children else []
+    @property
+    def _has_busy_children(self) -> bool:
+        return bool(self._children) and any(child._is_busy for child in self.children)
 
-    def _ask_busy_children(self) -> bool:
-        """Let children that are in a transition close at its end; return whether there are any. Nothing runs yet."""
-        busy = self._busy_children()
-        for child in busy:
-            child._want_close(self._close_source)
-        return bool(busy)
+    def _ask_children(self) -> bool:
+        """If some children are in a transition, let all close, these at its end; return whether there are any."""
+        is_put_off = self._has_busy_children
+        for child in reversed(self.children) if is_put_off else ():
+            try:
+                child._want_close(self._close_source)
+            except BaseException as error:
+                self._escape(error)  # from a handler of the child's; the others are asked all the same
+        return is_put_off
 
     def _closed(self) -> None:
         if self._scopes is not None or self._started is not None:
@@ -888,7 +891,7 @@ class Machine(Performer):
             else:
                 self._joined_now()
         parent = self._parent
-        if parent is not None and parent._close_wanted and not parent._busy_children():
+        if parent is not None and parent._close_wanted and parent._phase == IDLE and not parent._has_busy_children:
             try:
                 parent._catch_up()
             except BaseException as raised:
