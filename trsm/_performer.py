@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVarTuple, cast
 
 import trio
 
+from trsm._core._arguments import fits
 from trsm._core._bits import members, renumbered, union
 from trsm._core._consensus import Kind
 from trsm._core._engine import PLAIN, Engine
@@ -466,7 +467,7 @@ class Performer(Engine):
         state = self._definition.states[number]
         calls: dict[int, object] | None = None
         if state._args is not None:
-            if isinstance(state._args, type) and not isinstance(value, state._args):
+            if isinstance(state._args, type) and not fits(value, state._args):
                 wanted = state._args.__name__
                 error = HandlerError(
                     f"task {handler.name} (then={state}) returned {value!r}: {state} takes {wanted}, so return an "

@@ -2,152 +2,203 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from types import FrameType
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from trsm import Engine, Queued, ReadOnly, Result, Schema, State, Transition
-from trsm._core._journal import PAGE
+from proof import apart
+from trsm import Engine, Queued, Schema, State, Tracer, Transition
+from trsm._core import _engine, _journal, _runner
+from trsm._core._journal import PAGE, Journal
 from trsm._core._mutation import EXECUTED
+
+
+def test_interrupted_anywhere() -> None:
+    """Ticks, active states and relations agree, nothing waits, and nothing is executed when it has closed."""
+    places = apart("kernel.interruptions")
+    assert places.keys() == {"mutations", "closings", "bindings", "readings"}
+    assert places["mutations"] > 1000
+    assert places["closings"] > 200
+    assert places["bindings"] > 20
+    assert places["readings"] > 5
 
 
 class Switch(Schema):
     On = State(remove="Off")
     Off = State(remove=On)
     Lamp = State()
-    Warm = State(auto=True, require=Lamp)
 
 
-class Looking:
-    """Handlers of each kind."""
+def once(work: Callable[[], object]) -> Callable[[], None]:
+    """Return a function that does some work when it is first called."""
+    works = [work]
 
-    @Switch.On.can_enter
-    def may(self, t: Transition) -> bool:
-        return True
+    def first() -> None:
+        if works:
+            works.pop()()
+
+    return first
+
+
+@pytest.mark.parametrize("kind", ["add", "remove"])
+def test_mutation_between_look_up_and_commit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was looked up is looked up again."""
+    engine = Engine(Switch)
+    mutate = getattr(engine, kind)
+    for state in (Switch.On, Switch.Lamp, Switch.On):
+        engine.set(Switch.Lamp)
+        mutate(state)  # what is looked up is there
+    engine.set(Switch.Lamp)
+    interrupt = once(lambda: engine.set(Switch.Off))
+    get_cause = _engine.get_cause
+    monkeypatch.setattr(_engine, "get_cause", lambda: (interrupt(), get_cause())[1])
+    assert mutate(Switch.On)
+    assert engine.active_states == ((Switch.On,) if kind == "add" else (Switch.Off,))
+    assert engine.ticks.active_states == engine.active_states
+
+
+def test_close_between_look_up_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is executed then."""
+    engine = Engine(Switch, Switch.On.on_enter(lambda t: None), id="e")
+    engine.add(Switch.On)
+    engine.remove(Switch.On)
+    interrupt = once(engine.close)
+    get_cause = _engine.get_cause
+    monkeypatch.setattr(_engine, "get_cause", lambda: (interrupt(), get_cause())[1])
+    result = engine.add(Switch.On)
+    assert repr(result) == "<Canceled: machine 'e' is closed>"
+
+
+def test_mutation_while_ticks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is counted twice."""
+    engine = Engine(Switch)
+    engine.add(Switch.On)
+
+    def read() -> None:
+        engine.add(Switch.Lamp)
+        assert engine.ticks[Switch.Lamp] == 1
+
+    interrupt, count = once(read), _journal.count
+    monkeypatch.setattr(_runner, "count", lambda *args: (interrupt(), count(*args))[1])
+    assert engine.ticks[Switch.On] == 1
+    assert engine.ticks[Switch.Lamp] == 1
+
+
+def test_mutation_while_a_page_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is turned once."""
+    engine = Engine(Switch)
+    for _ in range(PAGE):
+        engine.toggle(Switch.On)
+    interrupt = once(lambda: engine.add(Switch.Lamp))
+    monkeypatch.setattr(_runner, "Journal", lambda *args: (interrupt(), Journal(*args))[1])
+    engine.toggle(Switch.On)
+    assert engine.ticks[Switch.On] == PAGE + 1
+    assert engine.active_states == (Switch.On, Switch.Lamp)
+    assert engine.last_transition.tick == PAGE + 2
+
+
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_mutation_when_all_has_been_done(is_warm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is queued, and its turn comes before the outermost call returns."""
+    engine = Engine(Switch, Switch.On.on_enter(lambda t: None))
+    if is_warm:
+        engine.add(Switch.On)
+        engine.remove(Switch.On)
+    results: list[object] = []
+    get_cause = _runner.get_cause
+
+    def looks() -> object:
+        if not results and Switch.On in engine:
+            results.append(engine.add(Switch.Lamp))
+        return get_cause()
+
+    monkeypatch.setattr(_runner, "get_cause", looks)
+    engine.add(Switch.On)
+    (queued,) = results
+    assert isinstance(queued, Queued)
+    assert queued.outcome is EXECUTED
+    assert engine.active_states == (Switch.On, Switch.Lamp)
+
+
+def test_two_queues_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes while the queue is made has made it."""
+    results: list[object] = []
+    engine = Engine(Switch, Switch.On.on_enter(lambda t: results.append(t.machine.add(Switch.Off))))
+    interrupt = once(lambda: results.append(engine.add(Switch.Lamp)))
+    monkeypatch.setattr(_runner, "deque", lambda: (interrupt(), deque())[1])
+    engine.add(Switch.On)
+    assert len(results) == 2
+    assert all(isinstance(one, Queued) and one.outcome is EXECUTED for one in results)
+    assert engine.active_states == (Switch.Off, Switch.Lamp)
+
+
+def test_finalizer_of_what_a_transition_held() -> None:
+    """What it mutates takes no error away from the outermost caller."""
+
+    class Held:
+        def __del__(self) -> None:
+            results.append(engine.add(Switch.Lamp))
+
+    class Raising:
+        @Switch.On.on_enter
+        def enter(self, t: Transition) -> None:
+            t.machine.add(Switch.Off, held=Held())
+            raise ValueError("important")
+
+        @Switch.Off.can_enter
+        def may(self, t: Transition) -> bool:
+            return False
+
+    results: list[object] = []
+    engine = Engine(Switch, Raising())
+    with pytest.raises(ExceptionGroup) as caught:
+        engine.add(Switch.On)
+    assert [repr(one) for one in caught.value.exceptions] == ["ValueError('important')"]
+    assert len(results) == 1
+
+
+def test_last_transition_is_read_while_another_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newer one is kept, with what it was called with."""
+    engine = Engine(Switch)
+    engine.add(Switch.On)
+    interrupt, made = once(lambda: engine.add(Switch.Lamp, lumen=7)), Engine._transition_of
+    monkeypatch.setattr(Engine, "_transition_of", lambda self, entry: (interrupt(), made(self, entry))[1])
+    assert engine.last_transition.called == (Switch.On,)
+    assert engine.last_transition.args == {"lumen": 7}
+
+
+def test_beginnings_are_noted_while_another_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The later one stays."""
+    engine = Engine(Switch)
+    engine.add(Switch.On)
+    assert engine.ticks[Switch.On] == 1
+    engine.toggle(Switch.On)
+    engine.toggle(Switch.On)
+    interrupt, tick_of = once(lambda: (engine.remove(Switch.On), engine.add(Switch.On, lumen=7))), _runner._tick_of
+    monkeypatch.setattr(_runner, "_tick_of", lambda entry: (interrupt(), tick_of(entry))[1])
+    assert engine.ticks  # counts, and is interrupted in that
+    assert engine.ticks[Switch.On] == 5
+    engine.add(Switch.Lamp)
+    assert engine._beginning(0).args == {"lumen": 7}
+
+
+def test_exception_between_two_tracers() -> None:
+    """It comes out when the step is over, which goes on."""
+
+    def interrupted() -> Iterator[Tracer]:
+        yield Tracer()
+        raise KeyboardInterrupt
+
+    seen: list[str] = []
 
     @Switch.On.on_enter
-    def on(self, t: Transition) -> None: ...
+    def tells(t: Transition) -> None:
+        engine._tell(interrupted(), Tracer.settled)  # type: ignore[arg-type]
+        seen.append("went on")
 
-    @Switch.Off.on_exit
-    def off(self, t: Transition) -> None: ...
-
-
-def interrupted(work: Callable[[], object], interrupt: Callable[[], object], number: int) -> bool:
-    """Do some work, and something else at the n-th place where Python may call a signal handler; return if it has one.
-
-    These are the start of a function that is written in Python, and the return of one that is not.
-    """
-    ahead = number
-
-    def profile(frame: FrameType, event: str, arg: object) -> None:
-        nonlocal ahead
-        if (
-            event in ("call", "c_return")
-            and "trsm" in frame.f_code.co_filename
-            and "tests" not in frame.f_code.co_filename
-        ):
-            ahead -= 1
-            if ahead < 0:
-                sys.setprofile(None)
-                interrupt()
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return ahead < 0
-
-
-def made(transitions: int, *handlers: object) -> Engine:
-    """Return an engine on which ``Off`` is active, and that has executed so many transitions more."""
-    engine = Engine(Switch, *handlers, id="e")
-    engine.add(Switch.Off)
-    for _ in range(transitions):
-        engine.add(Switch.Off)
-    return engine
-
-
-def check(engine: Engine) -> None:
-    """Check that ticks, active states and relations agree, and that nothing waits."""
-    active = set(engine.active_states)
-    assert set(engine.ticks.active_states) == active
-    assert not {Switch.On, Switch.Off} <= active
-    assert (Switch.Lamp in active) == (Switch.Warm in active)
-    assert engine.queue == ()
-
-
-WORK: dict[str, Callable[[Engine], object]] = {
-    "add": lambda engine: engine.add(Switch.On),
-    "remove": lambda engine: engine.remove(Switch.Off),
-    "set": lambda engine: engine.set(Switch.On),
-    "toggle": lambda engine: engine.toggle(Switch.On),
-    "followed": lambda engine: engine.add(Switch.Lamp),
-    "with keywords": lambda engine: engine.add(Switch.On, why="so"),
-    "reading": lambda engine: engine.ticks,
-    "last": lambda engine: engine.last_transition,
-}
-
-
-@pytest.mark.parametrize("handlers", [(), (Looking(),)], ids=["plain", "handled"])
-@pytest.mark.parametrize("transitions", [0, PAGE - 3, PAGE - 2, PAGE - 1])
-@pytest.mark.parametrize("work", WORK.values(), ids=WORK)
-def test_mutation_in_the_midst_of_another(
-    work: Callable[[Engine], object], transitions: int, handlers: tuple[object, ...]
-) -> None:
-    """It is executed or queued, wherever it comes; ticks, active states and relations agree in the end."""
-    work(made(transitions, *handlers))  # from now on tables have it
-    for number in itertools.count():
-        engine = made(transitions, *handlers)
-        ran: list[Result] = []
-
-        def interrupt(engine: Engine = engine, ran: list[Result] = ran) -> None:
-            with suppress(ReadOnly):  # a negotiation handler runs
-                ran.append(engine.toggle(Switch.On))
-                ran.append(engine.toggle(Switch.Lamp))
-
-        if not interrupted(functools.partial(work, engine), interrupt, number):
-            assert number > 1, "nothing was interrupted"
-            break
-        check(engine)
-        assert all((one.outcome if isinstance(one, Queued) else one) == EXECUTED for one in ran)
-
-
-@pytest.mark.parametrize("handlers", [(), (Looking(),)], ids=["plain", "handled"])
-@pytest.mark.parametrize("transitions", [0, PAGE - 1])
-@pytest.mark.parametrize("work", WORK.values(), ids=WORK)
-def test_closing_in_the_midst_of_a_mutation(
-    work: Callable[[Engine], object], transitions: int, handlers: tuple[object, ...]
-) -> None:
-    """Nothing is executed once it has closed."""
-    work(made(transitions, *handlers))
-    for number in itertools.count():
-        engine = made(transitions, *handlers)
-        engine.remove(Switch.Off)  # nothing is active: closing leaves the active set as it is
-
-        def interrupt(engine: Engine = engine) -> None:
-            with suppress(ReadOnly):
-                engine.close()
-
-        if not interrupted(functools.partial(work, engine), interrupt, number):
-            break
-        check(engine)
-        assert not engine.closed or not engine.active_states
-
-
-def test_ticks_are_read_in_the_midst_of_reading_them() -> None:
-    """Nothing is counted twice."""
-    for number in itertools.count():
-        engine = made(0)
-        for _ in range(10):
-            engine.toggle(Switch.On)
-        if not interrupted(lambda engine=engine: engine.ticks, lambda engine=engine: engine.ticks, number):
-            break
-        check(engine)
-        assert engine.ticks[Switch.On] == 10
+    engine = Engine(Switch, tells)
+    with pytest.raises(KeyboardInterrupt):
+        engine.add(Switch.On)
+    assert seen == ["went on"]
+    assert engine.closed

@@ -931,6 +931,8 @@ async def test_close_that_a_child_puts_off() -> None:
             assert parent.queue == ()
             parent.bind(Parent.Third.on_enter(lambda t: results.append(t)))
             results.extend([parent.add(Parent.Third), parent.toggle(Parent.Third)])
+            assert not parent.can_add(Parent.Third)
+            assert parent.explain("add", Parent.Third).text == "add(Third) is refused: machine 'parent' is closing."
             assert parent.active_states == (Parent.First,)
 
     results: list[object] = []

@@ -9,6 +9,7 @@ import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypedDict
 
 import attrs
 import pytest
@@ -1052,6 +1053,28 @@ async def test_then_takes_arguments_and_gets_others() -> None:
         message = str(machine.error)
         assert "work (then=Read) returned 'https://example.org'" in message
         assert "Read takes Page, so return an instance of Page" in message
+
+
+class Keys(TypedDict):
+    n: int
+
+
+class Counting(Schema):
+    Going = State()
+    Gone = State(args=Keys)
+
+
+async def test_then_takes_a_typed_dict() -> None:
+    """It is no class that a value could be asked for, and is a dict."""
+
+    @Counting.Going.task(then=Counting.Gone)
+    async def goes(t: Transition) -> Keys:
+        return {"n": 3}
+
+    async with trsm.open_machine(Counting, goes) as machine:
+        machine.add(Counting.Going)
+        t = await machine.when(Counting.Gone)
+        assert t.args_of(Counting.Gone) == {"n": 3}
 
 
 async def test_then_of_an_ended_instance() -> None:

@@ -573,13 +573,13 @@ def test_long_errors_and_those_of_trio_are_told_in_a_line() -> None:
     """As trio's own of what is left in the wrong order, which none of the scenario's lines has raised."""
 
     async def leaves_it_open() -> None:
-        await trsm.open_machine(Job).__aenter__()
+        await trsm.open_machine(Job, id="lost").__aenter__()
         await trio.lowlevel.checkpoint()
 
     with pytest.raises(SweepFailure) as caught:
         cancel_sweep(leaves_it_open)
     leaked, *broke = caught.value.findings
-    assert leaked.startswith("leaked: machine 'Job-1' was never closed")
+    assert leaked.startswith("leaked: machine 'lost' was never closed")
     assert broke
     for one in broke:
         assert one.endswith((" […]') left it, raised inside of trio", ' […]") left it, raised inside of trio'))

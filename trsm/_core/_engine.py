@@ -498,7 +498,7 @@ class Engine(Runner):
         ):
             return self._submit(ADD, states, first, scope, args)
         if not plan.is_quiet or plan.touched & self._watched:
-            return self._run(plan, cause)
+            return self._run(plan, cause, plans)
         journal = self._journal
         if journal is None or len(journal.plans) >= journal.size:
             journal = self._page()
@@ -702,7 +702,7 @@ class Engine(Runner):
             else:
                 request = self._definition.request(Kind.ADD if kind == "add" else Kind.SET, called)
         self._check_thread("explain")
-        if self._closing:
+        if self._has_begun_to_close:
             from trsm._core._reasons import Explanation, describe
 
             return Explanation(
@@ -739,7 +739,7 @@ class Engine(Runner):
             del error  # a traceback that knows its own frame would be cyclic garbage
 
     def _would(self, mutation: Mutation) -> bool:
-        if self._closing:
+        if self._has_begun_to_close:
             return False
         assert mutation.request is not None  # can_add and can_remove make requests, never toggles
         plan = self._plan(mutation.request)
@@ -861,7 +861,7 @@ class Engine(Runner):
             and get_ident() == self._thread
         ):
             if not plan.is_quiet or plan.touched & self._watched:
-                return self._run(plan, cause)
+                return self._run(plan, cause, plans)
             # Nobody looks, nobody is called and nothing follows: what is left of section 5 is the commit.
             journal = self._journal
             if journal is None or len(journal.plans) >= journal.size:
@@ -886,8 +886,9 @@ class Engine(Runner):
             and not self._closing
             and get_ident() == self._thread  # in another one, what is active may change while the plan is made
         ):
-            plan = self._plan(request)
-            self._table.remember(plan.active, kind, states, plan)
+            # Of the table as it is now, whatever is bound meanwhile: others share it.
+            table, active = self._table, self._active
+            table.remember(active, kind, states, table.plans.get((active, request)) or table.plan(active, request))
         return self._submit_mutation(Mutation(request, args=args or None, calls=calls, scope=scope), first)
 
     def _submit_mutation(self, mutation: Mutation, first: bool) -> Result:
@@ -900,7 +901,7 @@ class Engine(Runner):
         if mutation.request is None and (self._phase == RUNNING or mutation.toggle & ~self._active):
             # One that is queued may come to add, whatever is active now.
             self._check_arguments(mutation.toggle, mutation.calls, "toggle")
-        if self._closing or (self._close_wanted and self._phase == IDLE):  # as soon as children let it
+        if self._has_begun_to_close:
             return Canceled(self._closing_reason())
         mutation.source = current_source()
         if self._phase == RUNNING:

@@ -138,6 +138,10 @@ def _step(handler: Handler) -> Step:
     return handler.function, handler.place, handler
 
 
+Calls = dict[tuple[int, Kind, tuple[object, ...]], Plan]
+"""Active set, kind and states -> the plan of a mutation that was asked for before."""
+
+
 class Table:
     """All handlers of a machine by what they hang on, and the plans that were made with them. Immutable but for those.
 
@@ -161,7 +165,7 @@ class Table:
         self.is_traced = is_traced
         """Whether somebody watches everything, so that no plan is quiet."""
         self.plans: dict[tuple[int, Request], Plan] = {}
-        self.calls: dict[tuple[int, Kind, tuple[object, ...]], Plan] = {}
+        self.calls: Calls = {}
         """(active set, kind, states as they were passed) -> the plan, so that a call made before is one look-up."""
         self._empty = not handlers
         self._by_kind: dict[HandlerKind, dict[int, list[Handler]]] = {}

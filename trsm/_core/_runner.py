@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVarTuple, cast
 from trsm._core._bits import members, union
 from trsm._core._consensus import Kind, Request
 from trsm._core._errors import HandlerError, MutationError, NotSettled, QueueFull, WrongThread, listed
-from trsm._core._handlers import Table, table_of
+from trsm._core._handlers import Calls, Table, table_of
 from trsm._core._journal import Journal, count
 from trsm._core._limits import Limits
 from trsm._core._mutation import EXECUTED, Canceled, Executed, Mutation, Queued, QueuedMutation, Result
@@ -245,11 +245,12 @@ class Runner:
 
     def _tick_at(self, number: int) -> int:
         """Return the tick of a state that has moved, without counting all of them if little is to be counted."""
-        assert self._journal is not None  # it has moved
-        plans, counted = self._journal.plans, self._counted
+        journal, counted, counts = self._journal, self._counted, self._counts
+        assert journal is not None  # it has moved
+        plans = journal.plans
         if len(plans) - counted > _FEW:
             return self._ticks[number]
-        tick = self._counts[number]
+        tick = counts[number]
         for plan in plans[counted:]:
             if plan.moved >> number & 1:
                 tick += 2 if number in plan.repeats else 1
@@ -267,7 +268,7 @@ class Runner:
             entry = journal, place
             for state in plan.began:
                 before = began[state]
-                if before is None or _tick_of(before) <= journal.tick + place:
+                if (before is None or _tick_of(before) <= journal.tick + place) and began[state] is before:
                     began[state] = entry
         values, position = list(counts), counted + len(plans)
         count(values, plans)
@@ -297,6 +298,7 @@ class Runner:
     def _newest(self) -> Transition:
         """Return the last transition that was executed; opening counts as one."""
         journal, last = self._journal, self._last
+        before = last
         if last is None or _tick_of(last) != self._tick:
             if journal is None or not journal.plans:
                 last = self._new_transition(Plan(OPENING, 0, accepted=True, target=0), None)
@@ -304,7 +306,8 @@ class Runner:
                 last = journal, len(journal.plans) - 1
         if isinstance(last, tuple):
             last = self._transition_of(last)
-        self._last = last
+        if self._last is before:  # there is no newer one: see `_run`
+            self._last = last
         return last
 
     def _beginning(self, number: int) -> Transition:
@@ -402,11 +405,14 @@ class Runner:
         phase, self._phase = self._phase, READING
         running, self._running = self._running, None
         name = hook.__name__
-        for tracer in tracers:
-            try:
-                getattr(tracer, name)(self, *args)
-            except BaseException as error:
-                self._tracer_raised(tracer, error)
+        try:
+            for tracer in tracers:
+                try:
+                    getattr(tracer, name)(self, *args)
+                except BaseException as error:
+                    self._tracer_raised(tracer, error)
+        except BaseException as error:
+            self._escape(error)  # of a signal handler, between two tracers
         self._phase, self._running = phase, running
 
     def _tell_of(
@@ -466,15 +472,24 @@ class Runner:
             return self._definition.request(Kind.REMOVE, 0, mask)
         return self._definition.request(Kind.ADD, mask)
 
+    @property
+    def _has_begun_to_close(self) -> bool:
+        """Whether mutations are canceled: it closes, or will as soon as its children let it."""
+        return self._closing or (self._close_wanted and self._phase == IDLE)
+
     def _closing_reason(self) -> str:
         return f"machine {self.id!r} is {'closed' if self.closed else 'closing'}"
 
     def _enqueue(self, mutation: Mutation, first: bool) -> Queued:
         if first and first is not True:  # here only, where it matters: a mutation that runs at once need not look
             raise MutationError(f"first={first!r} is no bool: write first=True, or leave it out")
+        if self._queue is None or self._firsts is None:
+            made: tuple[deque[Mutation], deque[Mutation]] = deque(), deque()
+            if self._queue is None:  # nobody has made them meanwhile: see `_run`
+                self._queue, self._firsts = made
         queue, firsts = self._queue, self._firsts
-        if queue is None or firsts is None:
-            queue, firsts = self._queue, self._firsts = deque(), deque()
+        assert queue is not None
+        assert firsts is not None
         request = mutation.request
         if not first and queue and request is not None and mutation.is_plain:
             last = queue[-1]
@@ -515,7 +530,7 @@ class Runner:
             result,
         )
 
-    def _run(self, plan: Plan, source: Source | None) -> Result:
+    def _run(self, plan: Plan, source: Source | None, plans: Calls) -> Result:
         """Run an outermost mutation that is resolved already, until the machine is settled; then as `_drain`.
 
         This is `_turn` and `_transact` in one frame, for that is what a warm mutation costs; what they do for other
@@ -527,12 +542,14 @@ class Runner:
 
         Args:
           source: what made it, which is what `CAUSE` holds.
+          plans: where the plan was looked up; a machine that binds, detaches or closes has others then.
         """
         ended: Refusal | _Failure | None = None
         outcome: Result = EXECUTED
         self._phase = RUNNING
-        if not plan.accepted or plan.active != self._active or self._closing:
+        if not plan.accepted or plan.active != self._active or plans is not self._calls:
             return self._drain(Mutation(plan.request, source=source))
+        bound = self._bound
         try:
             journal = self._journal
             if journal is None or len(journal.plans) >= journal.size:
@@ -545,7 +562,6 @@ class Runner:
             transition._place = ~position  # it is not committed
             transition.dry_run = False
             self._transition = transition
-            bound = self._bound
             if self._tracers:
                 self._tell(self._tracers, Tracer.resolved, transition, True)
                 self._tell(self._tracers, Tracer.transition_started, transition)
@@ -610,8 +626,8 @@ class Runner:
         finally:
             if get_cause() is not source:
                 set_cause(source)
-            self._phase = IDLE
             self._transition = None
+            self._phase = IDLE  # last: what goes with the transition may have finalizers
         if self._is_due:
             self._drain(None)  # something was queued when all had been done
         if self._escaped or self._unhandled:
@@ -635,8 +651,8 @@ class Runner:
         finally:
             if get_cause() is not cause:
                 set_cause(cause)
-            self._phase = IDLE
             self._transition = None
+            self._phase = IDLE
         if self._is_due:
             self._drain(None)
         if self._escaped or self._unhandled:

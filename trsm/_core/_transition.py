@@ -166,12 +166,13 @@ class Transition:
             return cast("A", None)
         mutation = self._mutation
         if mutation is None:  # one that carries nothing is the same as none
-            mutation = self._mutation = Mutation(self._plan.request)
+            made = Mutation(self._plan.request)
+            mutation = self._mutation = self._mutation or made
         if mutation.defaults is None:
             mutation.defaults = {}
         if number not in mutation.defaults:
             # Only what nobody calls has no instance, and then its args class has defaults: the schema saw to it.
-            mutation.defaults[number] = state.args()
+            mutation.defaults.setdefault(number, state.args())
         return cast("A", mutation.defaults[number])
 
     @property

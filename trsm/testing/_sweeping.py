@@ -368,8 +368,10 @@ class _Interrupt(_AtStep):
 
     def happen(self, trial: _Trial) -> None:
         self._is_happening = True
-        signal.raise_signal(signal.SIGINT)
-        self._is_happening = False
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            self._is_happening = False
 
     def is_its_own(self, trial: _Trial, error: BaseException) -> bool:
         return isinstance(error, KeyboardInterrupt) and not self._is_meant
